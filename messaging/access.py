@@ -1,0 +1,24 @@
+"""Who may do what. Rows are scoped by `visible_to`; these answer for actions."""
+
+from messaging.models import Connection, FleetMembership, Role, User
+from messaging.models.directory import sees_every_fleet
+
+__all__ = ["can_review", "can_send", "is_administrator", "sees_every_fleet"]
+
+
+def is_administrator(user: User) -> bool:
+    return user.is_active and (user.is_superuser or user.role == Role.ADMINISTRATOR)
+
+
+def can_review(user: User) -> bool:
+    """Support work: attempt headers, retries, decisions, every fleet."""
+    return user.is_active and (user.is_superuser or user.role == Role.SUPPORT)
+
+
+def can_send(user: User, connection: Connection) -> bool:
+    """Whether this person may write to drivers on this connection. Asked when composing and again when claiming."""
+    if not user.is_active or (connection.fleet_id is None and not user.is_superuser):
+        return False
+    if user.is_superuser:
+        return True
+    return FleetMembership.objects.filter(user_id=user.pk, fleet_id=connection.fleet_id).exists()

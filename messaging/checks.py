@@ -1,0 +1,49 @@
+"""System checks: each names the variable and the cure."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as CheckWarning
+
+
+@register(Tags.security)
+def check_catena(**_: Any) -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    for number, name in enumerate(("CATENA_CLIENT_ID", "CATENA_CLIENT_SECRET"), start=1):
+        if not getattr(settings, name):
+            found.append(
+                CheckWarning(
+                    f"{name} is not set: nothing can be sent or read.",
+                    hint=f"Set {name} (or {name}_FILE) to the value Catena issued.",
+                    id=f"messaging.W00{number}",
+                )
+            )
+    found.extend(_plain_http())
+    return found
+
+
+def _plain_http() -> list[CheckMessage]:
+    """Tokens and messages must not cross a network in clear; loopback is the simulator."""
+    return [
+        Error(
+            f"{name} does not use https.",
+            hint=f"Set {name} to an https:// address. Plain http is accepted for this machine only.",
+            id=f"messaging.E00{number}",
+        )
+        for number, name in enumerate(("CATENA_API_URL", "CATENA_TOKEN_URL"), start=1)
+        if not getattr(settings, name).startswith(("https://", "http://127.0.0.1:", "http://localhost:"))
+    ]
+
+
+@register(Tags.security)
+def check_webhook_secrets(**_: Any) -> list[CheckMessage]:
+    if all(len(secret) >= 32 and secret.isascii() for secret in settings.CATENA_WEBHOOK_SECRETS):
+        return []
+    return [
+        Error(
+            "CATENA_WEBHOOK_SECRET holds a secret that is too weak.",
+            hint="Use 32 or more ASCII characters; separate the current and the next secret by a comma.",
+            id="messaging.E003",
+        )
+    ]

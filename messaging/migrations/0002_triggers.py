@@ -1,0 +1,65 @@
+"""What the database does by itself: marks each change for the live poll, and keeps history as it was written."""
+
+from django.db import migrations
+
+# Each row carries the transaction that last changed it. `live.py` compares it with the snapshot of the page's last
+# look, which no commit order can fool (a sequence can: number 101 may commit after 102 was read).
+MARK_CHANGE = """
+CREATE FUNCTION messaging_mark_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.changed_xid := pg_current_xact_id()::text::bigint;
+    RETURN NEW;
+END $$;
+"""
+MARKED_TABLES = ("connection", "conversation", "message", "gate", "readmark")
+
+# History is written once. A finished attempt never changes; an open one may only be finished.
+KEEP_HISTORY = """
+CREATE FUNCTION messaging_keep_history() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'rows of % are append-only', TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation';
+END $$;
+CREATE TRIGGER auditentry_append_only BEFORE UPDATE OR DELETE ON messaging_auditentry
+    FOR EACH ROW EXECUTE FUNCTION messaging_keep_history();
+CREATE TRIGGER decision_append_only BEFORE UPDATE OR DELETE ON messaging_decision
+    FOR EACH ROW EXECUTE FUNCTION messaging_keep_history();
+CREATE TRIGGER sendattempt_kept BEFORE DELETE ON messaging_sendattempt
+    FOR EACH ROW EXECUTE FUNCTION messaging_keep_history();
+CREATE TRIGGER sendattempt_finished_once BEFORE UPDATE ON messaging_sendattempt
+    FOR EACH ROW WHEN (OLD.outcome IS NOT NULL AND OLD.outcome NOT IN ('lost', 'ambiguous'))
+    EXECUTE FUNCTION messaging_keep_history();
+"""
+
+FORGET_HISTORY = """
+DROP TRIGGER auditentry_append_only ON messaging_auditentry;
+DROP TRIGGER decision_append_only ON messaging_decision;
+DROP TRIGGER sendattempt_kept ON messaging_sendattempt;
+DROP TRIGGER sendattempt_finished_once ON messaging_sendattempt;
+DROP FUNCTION messaging_keep_history();
+"""
+
+
+def _mark(table: str) -> migrations.RunSQL:
+    return migrations.RunSQL(
+        f"CREATE TRIGGER {table}_marks_change BEFORE INSERT OR UPDATE ON messaging_{table} "
+        "FOR EACH ROW EXECUTE FUNCTION messaging_mark_change();",
+        f"DROP TRIGGER {table}_marks_change ON messaging_{table};",
+    )
+
+
+# State changes are never heap-only (the partial indexes name the state), so these tables want an early vacuum.
+EAGER_VACUUM = """
+ALTER TABLE messaging_message SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
+ALTER TABLE messaging_webhookevent SET (autovacuum_vacuum_scale_factor = 0.02);
+"""
+
+
+class Migration(migrations.Migration):
+    dependencies = [("messaging", "0001_initial")]
+
+    operations = [
+        migrations.RunSQL(MARK_CHANGE, "DROP FUNCTION messaging_mark_change();"),
+        *[_mark(table) for table in MARKED_TABLES],
+        migrations.RunSQL(KEEP_HISTORY, FORGET_HISTORY),
+        migrations.RunSQL(EAGER_VACUUM, migrations.RunSQL.noop),
+    ]

@@ -1,0 +1,34 @@
+"""Tables, constraints and querysets. No HTTP, no request."""
+
+from messaging.models.audit import AuditEntry
+from messaging.models.conversation import Conversation, Message, ReadMark
+from messaging.models.delivery import Decision, Gate, Operation, OperationLog, SendAttempt
+from messaging.models.directory import Connection, Fleet, FleetMembership, FleetUser
+from messaging.models.inbound import SyncCursor, WebhookEvent
+from messaging.models.outlook import closed_gates, delivery_columns, delivery_of, message_delivery
+from messaging.models.people import Role, Theme, User
+
+__all__ = [
+    "AuditEntry",
+    "Connection",
+    "Conversation",
+    "Decision",
+    "Fleet",
+    "FleetMembership",
+    "FleetUser",
+    "Gate",
+    "Message",
+    "Operation",
+    "OperationLog",
+    "ReadMark",
+    "Role",
+    "SendAttempt",
+    "SyncCursor",
+    "Theme",
+    "User",
+    "WebhookEvent",
+    "closed_gates",
+    "delivery_columns",
+    "delivery_of",
+    "message_delivery",
+]

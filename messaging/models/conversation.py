@@ -1,0 +1,296 @@
+"""Conversations and their messages: order, states and the constraints that keep them possible."""
+
+import uuid
+from datetime import datetime
+from typing import Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.urls import reverse
+
+from messaging.models.directory import Connection
+from messaging.models.people import User
+from messaging.states import (
+    ATTENTION_STATES,
+    CANCELLABLE_STATES,
+    HEAD_STATES,
+    LEASED_STATES,
+    OPERATION_STATES,
+    Direction,
+    MessageState,
+    Priority,
+)
+
+S = MessageState
+SNIPPET_LENGTH = 120
+
+
+class ConversationQuerySet(models.QuerySet["Conversation"]):
+    def visible_to(self, user: User) -> Self:
+        return self.filter(connection__in=Connection.objects.visible_to(user))
+
+    def unread_by(self, user: User) -> Self:
+        """Those with a driver's message that this person has not read."""
+        read = ReadMark.objects.filter(user=user, conversation_id=models.OuterRef("pk"))
+        return self.filter(last_incoming_id__isnull=False).filter(
+            ~models.Exists(read.filter(read_through__gte=models.OuterRef("last_incoming_id")))
+        )
+
+    def needing_attention(self) -> Self:
+        return self.filter(attention_count__gt=0)
+
+
+class Conversation(models.Model):
+    """One driver on one connection. Its row lock orders everything that happens to its messages.
+
+    The `last_*` columns and `attention_count` repeat what its messages say, so that a list reads one row per
+    conversation; `summarise` is their only writer.
+    """
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    connection = models.ForeignKey(Connection, on_delete=models.PROTECT, related_name="conversations")
+    driver = models.ForeignKey("FleetUser", on_delete=models.PROTECT, related_name="conversations")
+    next_seq = models.PositiveIntegerField(default=1)
+    last_message = models.ForeignKey("Message", on_delete=models.SET_NULL, null=True, related_name="+")
+    last_at = models.DateTimeField(null=True)
+    last_text = models.CharField(max_length=120, blank=True)
+    last_incoming_id = models.BigIntegerField(null=True)
+    attention_count = models.PositiveIntegerField(default=0)
+    thread_id = models.UUIDField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    changed_xid = models.BigIntegerField(default=0, editable=False)
+
+    objects = ConversationQuerySet.as_manager()
+
+    class Meta:
+        ordering = [F("last_at").desc(nulls_last=True), "-id"]
+        constraints = [models.UniqueConstraint(fields=["connection", "driver"], name="conversation_once")]
+        indexes = [
+            models.Index(F("last_at").desc(nulls_last=True), F("id").desc(), name="conversation_inbox"),  # inbox page
+            models.Index(
+                F("last_at").desc(nulls_last=True),
+                F("id").desc(),
+                condition=Q(attention_count__gt=0),
+                name="conversation_attention",
+            ),
+            models.Index(fields=["changed_xid"], name="conversation_changed"),  # live.changes_since
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.driver} on {self.connection}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("conversation", args=[self.uuid])
+
+    def summarise(self) -> None:
+        """Brings the repeated columns in line with the messages. The caller holds this row's lock in a transaction."""
+        shown = Message.objects.filter(conversation_id=self.pk, deleted_at=None)
+        latest = shown.order_by("-occurred_at", "-id").values("id", "occurred_at", "text").first()
+        incoming = shown.filter(direction=Direction.IN).order_by("-id").values_list("id", flat=True).first()
+        Conversation.objects.filter(pk=self.pk).update(
+            last_message_id=latest["id"] if latest else None,
+            last_at=latest["occurred_at"] if latest else None,
+            last_text=" ".join((latest["text"] or "").split())[:SNIPPET_LENGTH] if latest else "",
+            last_incoming_id=incoming,
+            attention_count=shown.needing_attention().count(),
+        )
+
+
+class ReadMark(models.Model):
+    """How far one person has read one conversation: `read_through` is the id of the newest message they saw."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="read_marks")
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="read_marks")
+    read_through = models.BigIntegerField()
+    changed_xid = models.BigIntegerField(default=0, editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["conversation", "user"], name="readmark_once")]
+
+    def __str__(self) -> str:
+        return f"{self.user} read {self.conversation_id} through {self.read_through}"
+
+
+class MessageQuerySet(models.QuerySet["Message"]):
+    def visible_to(self, user: User) -> Self:
+        return self.filter(connection__in=Connection.objects.visible_to(user))
+
+    def outgoing(self) -> Self:
+        return self.filter(direction=Direction.OUT)
+
+    def due(self, now: datetime) -> Self:
+        """Heads that may be claimed, the most urgent first; gates are the caller's question."""
+        return self.filter(state=S.QUEUED, not_before__lte=now).order_by("send_by", "id")
+
+    def with_expired_lease(self, now: datetime) -> Self:
+        return self.filter(state__in=LEASED_STATES, lease_until__lt=now)
+
+    def pending_at_catena(self) -> Self:
+        return self.filter(state=S.ACCEPTED)
+
+    def needing_attention(self) -> Self:
+        return self.filter(needs_attention_q())
+
+
+def needs_attention_q() -> Q:
+    """A failure that nobody has handled yet."""
+    return Q(state__in=sorted(ATTENTION_STATES), handled_at=None)
+
+
+class Message(models.Model):
+    """One message, incoming or outgoing; composed here, or mirrored from Catena (state `mirrored`).
+
+    What each block of columns is for: identity; what was said; our own sending (the row is the queue entry); what
+    Catena says of the operation and of the message record; what people did about a failure.
+    """
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    conversation = models.ForeignKey(Conversation, on_delete=models.PROTECT, related_name="thread")
+    connection = models.ForeignKey(Connection, on_delete=models.PROTECT, related_name="+")
+    direction = models.CharField(max_length=3, choices=Direction)
+    seq = models.PositiveIntegerField(null=True)
+    occurred_at = models.DateTimeField(help_text="Composed here, or as the provider dates it. Orders the conversation.")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    client_token = models.UUIDField(null=True)
+    sender = models.ForeignKey("FleetUser", on_delete=models.PROTECT, null=True, related_name="+")
+    recipient = models.ForeignKey("FleetUser", on_delete=models.PROTECT, null=True, related_name="+")
+    sender_name = models.CharField(max_length=300, blank=True)
+    text = models.TextField(null=True)  # noqa: DJ001 (null means that the record carries no text)
+    priority = models.CharField(max_length=10, null=True, choices=Priority)  # noqa: DJ001 (null means not set)
+    reply_to = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="replies")
+    retry_of = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="retries")
+
+    state = models.CharField(max_length=20, choices=MessageState)
+    detached = models.BooleanField(default=False)
+    send_by = models.DateTimeField(null=True)
+    not_before = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(null=True)
+    claim_count = models.PositiveSmallIntegerField(default=0)
+    fence = models.PositiveIntegerField(default=0)
+    lease_until = models.DateTimeField(null=True)
+    worker = models.CharField(max_length=100, blank=True)
+    unknown_since = models.DateTimeField(null=True)
+    looks = models.PositiveSmallIntegerField(default=0)
+    next_look_at = models.DateTimeField(null=True)
+    fingerprint = models.CharField(max_length=64, blank=True)
+
+    operation = models.OneToOneField("Operation", on_delete=models.PROTECT, null=True, related_name="message")
+    operation_status = models.CharField(max_length=50, blank=True)
+    accepted_at = models.DateTimeField(null=True)
+    next_poll_at = models.DateTimeField(null=True)
+    attempt_count = models.PositiveSmallIntegerField(default=0)
+    failed_attempts = models.PositiveSmallIntegerField(default=0)
+    reason = models.CharField(
+        max_length=300, blank=True, help_text="Why it failed, is retried or was refused; for people."
+    )
+    error_type = models.CharField(max_length=50, blank=True)
+    response_status_code = models.IntegerField(null=True)
+    settled_at = models.DateTimeField(null=True)
+    settled_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+
+    catena_id = models.UUIDField(null=True, unique=True)
+    source_id = models.CharField(max_length=200, blank=True)
+    thread_id = models.UUIDField(null=True)
+    source_thread_id = models.CharField(max_length=200, blank=True)
+    reply_to_catena_id = models.UUIDField(null=True)
+    record_status = models.CharField(max_length=50, blank=True)
+    delivered_at = models.DateTimeField(null=True)
+    read_at = models.DateTimeField(null=True)
+    catena_updated_at = models.DateTimeField(null=True)
+    deleted_at = models.DateTimeField(null=True)
+    raw = models.JSONField(null=True)
+
+    handled_at = models.DateTimeField(null=True)
+    handled_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    changed_xid = models.BigIntegerField(default=0, editable=False)
+
+    objects = MessageQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["occurred_at", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["author", "client_token"], name="message_token_once_per_author"),
+            models.UniqueConstraint(fields=["conversation", "seq"], name="message_seq_once"),
+            models.UniqueConstraint(
+                fields=["conversation"],
+                condition=Q(state__in=sorted(HEAD_STATES), detached=False),
+                name="message_one_head",
+            ),
+            models.CheckConstraint(condition=Q(state__in=MessageState.values), name="message_state_is_known"),
+            models.CheckConstraint(condition=Q(direction__in=Direction.values), name="message_direction_is_known"),
+            models.CheckConstraint(
+                condition=Q(priority=None) | Q(priority__in=Priority.values), name="message_priority_is_known"
+            ),
+            models.CheckConstraint(
+                condition=~Q(state__in=sorted(OPERATION_STATES)) | Q(operation__isnull=False),
+                name="message_accepted_has_operation",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=sorted(LEASED_STATES), lease_until__isnull=False)
+                | (~Q(state__in=sorted(LEASED_STATES)) & Q(lease_until=None)),
+                name="message_lease_while_held",
+            ),
+            models.CheckConstraint(
+                condition=Q(detached=False)
+                | Q(state__in=[S.UNKNOWN, S.NEEDS_DECISION])
+                | ~Q(state__in=sorted(HEAD_STATES)),
+                name="message_detached_only_if_ambiguous",
+            ),
+            models.CheckConstraint(
+                condition=Q(state=S.MIRRORED, seq=None)
+                | (
+                    ~Q(state=S.MIRRORED)
+                    & Q(
+                        direction=Direction.OUT,
+                        seq__isnull=False,
+                        author__isnull=False,
+                        client_token__isnull=False,
+                        sender__isnull=False,
+                        recipient__isnull=False,
+                        text__isnull=False,
+                        not_before__isnull=False,
+                        send_by__isnull=False,
+                        expires_at__isnull=False,
+                    )
+                ),
+                name="message_composed_is_complete",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=S.UNKNOWN) | Q(unknown_since__isnull=False), name="message_unknown_has_since"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["conversation", "occurred_at", "id"], name="message_thread"),  # conversation page
+            models.Index(fields=["changed_xid"], name="message_changed"),  # live.changes_since
+            models.Index(fields=["send_by", "id"], condition=Q(state=S.QUEUED), name="message_due"),  # claim
+            models.Index(
+                fields=["lease_until"], condition=Q(state__in=sorted(LEASED_STATES)), name="message_leased"
+            ),  # reap
+            models.Index(fields=["next_look_at"], condition=Q(state=S.UNKNOWN), name="message_looked_for"),  # reconcile
+            models.Index(
+                fields=["next_poll_at"], condition=Q(state=S.ACCEPTED), name="message_polled"
+            ),  # sync.operations
+            models.Index(
+                fields=["conversation", "seq"], condition=Q(state=S.WAITING), name="message_waiting"
+            ),  # promote
+            models.Index(
+                fields=["-occurred_at", "-id"], condition=Q(direction=Direction.OUT), name="message_outgoing"
+            ),  # operations list
+            models.Index(
+                fields=["-occurred_at", "-id"],
+                condition=Q(state__in=sorted(ATTENTION_STATES)),
+                name="message_failed",
+            ),
+            models.Index(
+                fields=["expires_at"], condition=Q(state__in=sorted(CANCELLABLE_STATES)), name="message_expiring"
+            ),  # expire
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.direction} {self.state} {self.uuid}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("message", args=[self.uuid])

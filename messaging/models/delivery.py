@@ -1,0 +1,150 @@
+"""Our POSTs, Catena's operations with their logs, people's decisions, and the gates that pause sending."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from messaging.states import AttemptOutcome, Authority, DecisionKind, GateState
+
+
+class Operation(models.Model):
+    """Mirrored resource operation. `status` is Catena's word and may be one that we do not know."""
+
+    catena_id = models.UUIDField(unique=True)
+    connection = models.ForeignKey("Connection", on_delete=models.PROTECT, related_name="operations")
+    resource = models.CharField(max_length=100)
+    operation_type = models.CharField(max_length=50)
+    status = models.CharField(max_length=50)
+    payload = models.JSONField(default=dict)
+    resource_id = models.UUIDField(null=True, blank=True, db_index=True)  # links the message record that comes back
+    source_id = models.CharField(max_length=200, blank=True)
+    catena_created_at = models.DateTimeField()
+    catena_updated_at = models.DateTimeField()
+    first_seen_at = models.DateTimeField(auto_now_add=True)
+    raw = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["-catena_created_at", "-id"]
+        indexes = [models.Index(fields=["connection", "-catena_created_at"], name="operation_by_connection")]
+
+    def __str__(self) -> str:
+        return f"{self.resource} {self.operation_type} {self.catena_id}"
+
+
+class OperationLog(models.Model):
+    """Mirrored: one attempt that Catena made at the provider. Headers passed the allow-list before they came here."""
+
+    catena_id = models.UUIDField(unique=True)
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="logs")
+    status = models.CharField(max_length=50)
+    error_type = models.CharField(max_length=50, blank=True)
+    error_details = models.TextField(blank=True)
+    response_status_code = models.IntegerField(null=True, blank=True)
+    response_headers = models.JSONField(default=dict)
+    catena_created_at = models.DateTimeField()
+    catena_updated_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["catena_created_at", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.response_status_code or ''}".strip()
+
+
+class Decision(models.Model):
+    """A person's verdict on an ambiguous send. Append-only; one decision buys at most one POST."""
+
+    message = models.ForeignKey("Message", on_delete=models.PROTECT, related_name="decisions")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    kind = models.CharField(max_length=20, choices=DecisionKind)
+    reason = models.TextField()
+    evidence = models.JSONField(default=dict)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.CheckConstraint(condition=Q(kind__in=DecisionKind.values), name="decision_kind_is_known")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} by {self.user}"
+
+
+class SendAttempt(models.Model):
+    """One POST of ours, committed before its first byte. `outcome` null means that it is open."""
+
+    message = models.ForeignKey("Message", on_delete=models.PROTECT, related_name="send_attempts")
+    fence = models.PositiveIntegerField()
+    authority = models.CharField(max_length=20, choices=Authority)
+    decision = models.OneToOneField(Decision, on_delete=models.PROTECT, null=True, blank=True)
+    prior_attempt = models.OneToOneField("self", on_delete=models.PROTECT, null=True, blank=True)
+    worker = models.CharField(max_length=100)
+    posting_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    outcome = models.CharField(max_length=20, choices=AttemptOutcome, null=True)  # noqa: DJ001 (null means open)
+    http_status = models.PositiveSmallIntegerField(null=True)
+    error_class = models.CharField(max_length=100, blank=True)
+    error_text = models.TextField(blank=True)
+    body_sha256 = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["message", "fence"], name="attempt_fence_once"),
+            models.UniqueConstraint(fields=["message"], condition=Q(outcome=None), name="attempt_one_open"),
+            models.UniqueConstraint(
+                fields=["message"], condition=Q(authority=Authority.COMPOSE), name="attempt_composed_once"
+            ),
+            models.CheckConstraint(
+                condition=Q(authority=Authority.HUMAN, decision__isnull=False)
+                | (~Q(authority=Authority.HUMAN) & Q(decision=None)),
+                name="attempt_human_has_decision",
+            ),
+            models.CheckConstraint(
+                condition=~Q(authority=Authority.PROOF_NOT_SENT) | Q(prior_attempt__isnull=False),
+                name="attempt_proof_cites_prior",
+            ),
+            models.CheckConstraint(
+                condition=Q(outcome=None, finished_at=None) | Q(outcome__isnull=False, finished_at__isnull=False),
+                name="attempt_finished_has_outcome",
+            ),
+            models.CheckConstraint(
+                condition=Q(outcome=None) | Q(outcome__in=AttemptOutcome.values), name="attempt_outcome_is_known"
+            ),
+            models.CheckConstraint(condition=Q(authority__in=Authority.values), name="attempt_authority_is_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.fence} of message {self.message_id}"
+
+
+class GateQuerySet(models.QuerySet["Gate"]):
+    def closed(self, now: models.Expression | object) -> "GateQuerySet":
+        """Gates that stop sending now: locked ones, and closed ones whose time has not come."""
+        return self.filter(Q(state=GateState.LOCKED) | Q(state=GateState.CLOSED) & (Q(until=None) | Q(until__gt=now)))
+
+
+class Gate(models.Model):
+    """Pauses sending: for one connection, or with `connection` null for the whole credential."""
+
+    connection = models.OneToOneField(
+        "Connection", on_delete=models.CASCADE, null=True, blank=True, related_name="gate"
+    )
+    state = models.CharField(max_length=10, choices=GateState, default=GateState.OPEN)
+    reason = models.CharField(max_length=300, blank=True)
+    until = models.DateTimeField(null=True, blank=True)
+    changed_at = models.DateTimeField(auto_now=True)
+    changed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    changed_xid = models.BigIntegerField(default=0, editable=False)
+
+    objects = GateQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(models.Value(1), condition=Q(connection=None), name="gate_one_for_the_credential"),
+            models.CheckConstraint(condition=Q(state__in=GateState.values), name="gate_state_is_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.connection or 'Credential'}: {self.state}"

@@ -1,0 +1,44 @@
+"""The people who log in here: their role and their preferences, in one row so that a request reads them once."""
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+
+
+class Role(models.TextChoices):
+    MANAGER = "manager", "Fleet manager"
+    SUPPORT = "support", "Support"
+    ADMINISTRATOR = "administrator", "Administrator"
+
+
+class Theme(models.TextChoices):
+    SYSTEM = "system", "Like the system"
+    LIGHT = "light", "Light"
+    DARK = "dark", "Dark"
+
+
+class User(AbstractUser):
+    """A person who logs in. A superuser counts as an administrator who may also read and write every fleet."""
+
+    class UndoTime(models.IntegerChoices):
+        OFF = 0, "Off"
+        SHORT = 8, "8 seconds"
+        LONG = 20, "20 seconds"
+
+    role = models.CharField(max_length=20, choices=Role, default=Role.MANAGER)
+    time_zone = models.CharField(max_length=64, blank=True, help_text="Blank means the time zone of the installation.")
+    theme = models.CharField(max_length=10, choices=Theme, default=Theme.SYSTEM)
+    undo_seconds = models.PositiveSmallIntegerField(choices=UndoTime, default=UndoTime.SHORT)
+    has_shortcuts = models.BooleanField(default=True, verbose_name="single-key shortcuts")
+
+    class Meta(AbstractUser.Meta):
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(undo_seconds__in=(0, 8, 20)), name="user_undo_seconds_is_offered"
+            ),
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="user_role_is_known"),
+        ]
+
+    @property
+    def label(self) -> str:
+        """The name that colleagues read."""
+        return self.get_full_name() or self.username

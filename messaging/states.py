@@ -1,0 +1,320 @@
+"""The life of a message as data: states, the moves that are allowed, and the words a person reads. Touches no table."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from math import ceil
+
+from django.db.models import TextChoices
+from django.utils.timezone import localtime
+
+
+class Priority(TextChoices):
+    LOW = "low", "Low"
+    MEDIUM = "medium", "Medium"
+    HIGH = "high", "High"
+
+
+class Direction(TextChoices):
+    OUT = "out", "Outgoing"
+    IN = "in", "Incoming"
+
+
+class MessageState(TextChoices):
+    """Where a message stands in our hands. `MIRRORED` is a message that Catena told us of and that we did not send."""
+
+    WAITING = "waiting", "Waiting"
+    QUEUED = "queued", "Queued"
+    CLAIMED = "claimed", "Claimed"
+    POSTING = "posting", "Posting"
+    ACCEPTED = "accepted", "Accepted by Catena"
+    SUCCEEDED = "succeeded", "Succeeded"
+    FAILED = "failed", "Failed"
+    REJECTED = "rejected", "Rejected"
+    UNKNOWN = "unknown", "Unknown"
+    NEEDS_DECISION = "needs_decision", "Needs a decision"
+    CANCELLED = "cancelled", "Cancelled"
+    EXPIRED = "expired", "Expired"
+    CLOSED_SENT = "closed_sent", "Closed as sent"
+    CLOSED_NOT_SENT = "closed_not_sent", "Closed as not sent"
+    MIRRORED = "mirrored", "Mirrored"
+
+
+S = MessageState
+
+# At most one message of a conversation is in one of these (unless a person detached it): order and single flight.
+HEAD_STATES = frozenset({S.QUEUED, S.CLAIMED, S.POSTING, S.UNKNOWN, S.NEEDS_DECISION})
+# A lease belongs to exactly these.
+LEASED_STATES = frozenset({S.CLAIMED, S.POSTING})
+# Catena knows an operation for exactly these.
+OPERATION_STATES = frozenset({S.ACCEPTED, S.SUCCEEDED, S.FAILED})
+# A person may still withdraw these: no byte has left.
+CANCELLABLE_STATES = frozenset({S.WAITING, S.QUEUED})
+# Nothing more happens by itself.
+SETTLED_STATES = frozenset(
+    {S.SUCCEEDED, S.FAILED, S.REJECTED, S.CANCELLED, S.EXPIRED, S.CLOSED_SENT, S.CLOSED_NOT_SENT, S.MIRRORED}
+)
+# These ask for a person until somebody has handled them.
+ATTENTION_STATES = frozenset({S.FAILED, S.REJECTED, S.EXPIRED, S.NEEDS_DECISION})
+# Something may still change on the screen within seconds.
+LIVELY_STATES = frozenset({S.WAITING, S.QUEUED, S.CLAIMED, S.POSTING, S.ACCEPTED, S.UNKNOWN})
+
+# Every move of reliability plan 3.2. A move that is not here does not exist.
+TRANSITIONS: dict[MessageState, frozenset[MessageState]] = {
+    S.WAITING: frozenset({S.QUEUED, S.CANCELLED, S.EXPIRED}),
+    S.QUEUED: frozenset({S.CLAIMED, S.CANCELLED, S.EXPIRED}),
+    S.CLAIMED: frozenset({S.QUEUED, S.POSTING, S.NEEDS_DECISION, S.REJECTED}),
+    S.POSTING: frozenset({S.QUEUED, S.ACCEPTED, S.SUCCEEDED, S.FAILED, S.REJECTED, S.UNKNOWN}),
+    S.ACCEPTED: frozenset({S.SUCCEEDED, S.FAILED, S.CLOSED_SENT}),
+    S.UNKNOWN: frozenset({S.ACCEPTED, S.SUCCEEDED, S.FAILED, S.NEEDS_DECISION}),
+    S.NEEDS_DECISION: frozenset({S.QUEUED, S.CLOSED_SENT, S.CLOSED_NOT_SENT, S.ACCEPTED, S.SUCCEEDED, S.FAILED}),
+    S.CLOSED_SENT: frozenset({S.ACCEPTED, S.SUCCEEDED, S.FAILED}),
+    S.CLOSED_NOT_SENT: frozenset({S.ACCEPTED, S.SUCCEEDED, S.FAILED}),
+    S.SUCCEEDED: frozenset(),
+    S.FAILED: frozenset(),
+    S.REJECTED: frozenset(),
+    S.CANCELLED: frozenset(),
+    S.EXPIRED: frozenset(),
+    S.MIRRORED: frozenset(),
+}
+
+
+def may_move(before: MessageState, after: MessageState) -> bool:
+    return after in TRANSITIONS[before]
+
+
+class OperationStatus(StrEnum):
+    """Catena's words for an operation (contract section 9). Stored as text: an unknown word must survive."""
+
+    PENDING = "pending"
+    SUCCESS = "success"
+    FAILED = "failed"
+
+
+FINAL_OPERATION_STATUSES = frozenset({OperationStatus.SUCCESS, OperationStatus.FAILED})
+
+
+class AttemptOutcome(TextChoices):
+    """How one POST of ours ended (reliability plan 2.6)."""
+
+    ACCEPTED = "accepted", "Accepted by Catena"
+    REFUSED = "refused", "Refused"
+    UNAUTHORIZED = "unauthorized", "Not authorised"
+    RATE_LIMITED = "rate_limited", "Too many requests"
+    UNSENT = "unsent", "Provably not sent"
+    AMBIGUOUS = "ambiguous", "May have been sent"
+    LOST = "lost", "Worker vanished; may have been sent"
+
+
+class Authority(TextChoices):
+    """What entitles a POST: the composing itself, a proof that the one before never left, or a person's decision."""
+
+    COMPOSE = "compose", "Composed"
+    PROOF_NOT_SENT = "proof_not_sent", "Proof that nothing was sent"
+    HUMAN = "human", "A person's decision"
+
+
+class DecisionKind(TextChoices):
+    SEND_AGAIN = "send_again", "Send again"
+    WAS_SENT = "was_sent", "It was sent"
+    LEAVE_UNSENT = "leave_unsent", "Leave it unsent"
+    SEND_NEXT = "send_next", "Send the next one anyway"
+
+
+class GateState(TextChoices):
+    OPEN = "open", "Open"
+    CLOSED = "closed", "Closed"
+    LOCKED = "locked", "Locked"
+
+
+class EventState(TextChoices):
+    NEW = "new", "New"
+    DONE = "done", "Done"
+    PARKED = "parked", "Parked"
+    DEAD = "dead", "Dead"
+
+
+class Tone(StrEnum):
+    NEUTRAL = "neutral"
+    WAIT = "wait"
+    OK = "ok"
+    BAD = "bad"
+    HIGH = "hi"
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """What a person sees of a message: `short` in lists, `long` in the conversation and on the message page.
+
+    `key` is the word for filters and exports. `quiet` badges show as a grey icon in lists: success makes no noise.
+    """
+
+    key: str
+    short: str
+    long: str
+    icon: str
+    tone: Tone
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """One row of the registry: a badge without its particulars."""
+
+    short: str
+    icon: str
+    tone: Tone
+    quiet: bool = False
+
+
+# The one table of words on the screen: badges, filters, admin, exports and tests read it.
+SITUATIONS: dict[str, Situation] = {
+    "waiting": Situation("Waiting", "hourglass", Tone.WAIT),
+    "held": Situation("Held", "hourglass", Tone.WAIT),
+    "sending": Situation("Sending", "clock", Tone.WAIT),
+    "retrying": Situation("Retrying", "rotate-cw", Tone.WAIT),
+    "slow": Situation("Slow", "triangle-alert", Tone.HIGH),
+    "paused": Situation("Paused", "pause-circle", Tone.HIGH),
+    "sent": Situation("Sent", "circle-check", Tone.OK, quiet=True),
+    "delivered": Situation("Delivered", "circle-check", Tone.OK, quiet=True),
+    "read": Situation("Read", "check-check", Tone.OK, quiet=True),
+    "failed": Situation("Failed", "octagon-x", Tone.BAD),
+    "not_sent": Situation("Not sent", "ban", Tone.BAD),
+    "checking": Situation("Checking", "help-circle", Tone.HIGH),
+    "needs_you": Situation("Needs you", "user-check", Tone.HIGH),
+    "cancelled": Situation("Cancelled", "x", Tone.NEUTRAL),
+    "expired": Situation("Expired", "clock", Tone.BAD),
+    "marked_sent": Situation("Marked sent", "user-check", Tone.NEUTRAL),
+    "left_unsent": Situation("Left unsent", "user-check", Tone.NEUTRAL),
+    "unknown_status": Situation("", "help-circle", Tone.NEUTRAL),
+    "received": Situation("Received", "corner-down-left", Tone.NEUTRAL, quiet=True),
+}
+
+SLOW_AFTER = timedelta(minutes=10)
+# The true hold is this much longer than the one shown, so that an undo in the last shown second still wins.
+HOLD_MARGIN = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that `delivery` reads about one message. Times are aware; `None` means not known or not happened.
+
+    `gate_reason` and `gate_until` describe a closed gate in the message's way; `gate_reason` is None when all are open.
+    `is_held` says that the author may still undo because nobody has claimed the message yet.
+    """
+
+    direction: str
+    state: str
+    operation_status: str | None = None
+    provider: str = ""
+    reason: str = ""
+    failed_attempts: int = 0
+    composed_at: datetime | None = None
+    accepted_at: datetime | None = None
+    not_before: datetime | None = None
+    is_held: bool = False
+    delivered_at: datetime | None = None
+    read_at: datetime | None = None
+    record_status: str | None = None
+    settled_by: str = ""
+    gate_reason: str | None = None
+    gate_until: datetime | None = None
+
+
+def _clock(moment: datetime) -> str:
+    return localtime(moment).strftime("%H:%M")
+
+
+def _badge(key: str, long: str, short: str | None = None) -> Badge:
+    row = SITUATIONS[key]
+    return Badge(key, row.short if short is None else short, long, row.icon, row.tone, row.quiet)
+
+
+def _with_reason(word: str, reason: str) -> str:
+    return f"{word}: {reason}" if reason else word
+
+
+def delivery(facts: Facts, now: datetime) -> Badge:
+    """The one state a person sees of a message, in the words of the registry.
+
+    Pure: the same facts and moment give the same badge. Times inside the long form are in the active time zone.
+    """
+    if facts.state == S.MIRRORED:
+        return _of_mirrored(facts)
+    if facts.state in OPERATION_STATES:
+        return _of_operation(facts, now)
+    return _of_outbox(facts, now)
+
+
+def _of_mirrored(facts: Facts) -> Badge:
+    if facts.direction == Direction.IN:
+        return _badge("received", "Received")
+    return _receipt(facts) or _badge("sent", _accepted_by(facts.provider))
+
+
+def _accepted_by(provider: str) -> str:
+    return f"Accepted by {provider}" if provider else "Accepted by the provider"
+
+
+def _receipt(facts: Facts) -> Badge | None:
+    """Delivered or Read, only when the message record says so (never from an operation)."""
+    if facts.read_at:
+        before = f"Delivered {_clock(facts.delivered_at)}, " if facts.delivered_at else ""
+        return _badge("read", f"{before}Read {_clock(facts.read_at)}")
+    if facts.record_status == "read":
+        return _badge("read", "Read")
+    if facts.delivered_at:
+        return _badge("delivered", f"Delivered {_clock(facts.delivered_at)}")
+    if facts.record_status == "delivered":
+        return _badge("delivered", "Delivered")
+    return None
+
+
+def _of_operation(facts: Facts, now: datetime) -> Badge:
+    if facts.state == S.FAILED:
+        return _badge("failed", _with_reason("Failed", facts.reason))
+    if facts.state == S.SUCCEEDED:
+        return _receipt(facts) or _badge("sent", _accepted_by(facts.provider))
+    status = facts.operation_status
+    if status is not None and status != OperationStatus.PENDING:
+        return _badge("unknown_status", f"Unknown status: {status}", short=status)
+    if facts.accepted_at and now - facts.accepted_at > SLOW_AFTER:
+        return _badge("slow", "Taking longer than usual")
+    if facts.failed_attempts:
+        return _badge("retrying", _with_reason("Retrying", facts.reason))
+    return _badge("sending", "Handed to Catena")
+
+
+def _of_outbox(facts: Facts, now: datetime) -> Badge:
+    match facts.state:
+        case S.WAITING:
+            return _badge("waiting", "Waiting for the message before it")
+        case S.QUEUED | S.CLAIMED:
+            return _of_queue(facts, now)
+        case S.POSTING:
+            return _badge("sending", "Sending")
+        case S.UNKNOWN:
+            return _badge("checking", "It may have been sent; checking")
+        case S.NEEDS_DECISION:
+            return _badge("needs_you", "It may have been sent; needs your decision")
+        case S.REJECTED:
+            return _badge("not_sent", _with_reason("Not sent", facts.reason))
+        case S.CANCELLED:
+            return _badge("cancelled", f"Cancelled by {facts.settled_by}" if facts.settled_by else "Cancelled")
+        case S.EXPIRED:
+            return _badge("expired", "Expired, not sent")
+        case S.CLOSED_SENT:
+            return _badge("marked_sent", f"Marked as sent by {facts.settled_by or 'a colleague'}")
+        case S.CLOSED_NOT_SENT:
+            return _badge("left_unsent", f"Left unsent by {facts.settled_by or 'a colleague'}")
+        case _:
+            return _badge("unknown_status", f"Unknown status: {facts.state}", short=facts.state)
+
+
+def _of_queue(facts: Facts, now: datetime) -> Badge:
+    if facts.state == S.QUEUED and facts.is_held and facts.not_before and facts.not_before - HOLD_MARGIN > now:
+        return _badge("held", f"Sends in {ceil((facts.not_before - HOLD_MARGIN - now).total_seconds())} s")
+    if facts.state == S.QUEUED and facts.gate_reason is not None:
+        until = f", until {_clock(facts.gate_until)}" if facts.gate_until else ""
+        return _badge("paused", f"Paused: {facts.gate_reason}{until}")
+    return _badge("sending", "Sending")

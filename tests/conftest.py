@@ -1,0 +1,75 @@
+"""What every test may ask for. The database is the real PostgreSQL; nothing here patches the product."""
+
+import os
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from messaging import models
+from tests import factories
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
+    """One test database per test run, so that two runs on one machine do not meet; those of dead runs are dropped."""
+    database = settings.DATABASES["default"]
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")[:8] or str(os.getpid())
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    database.setdefault("TEST", {})["NAME"] = f"test_{run}_{worker}"
+
+
+@pytest.fixture
+def fleet() -> models.Fleet:
+    return factories.FleetFactory(name="Northern Haulage")
+
+
+@pytest.fixture
+def connection(fleet: models.Fleet) -> models.Connection:
+    """A healthy connection with an office user to send from."""
+    made = factories.ConnectionFactory(fleet=fleet)
+    factories.FleetUserFactory(connection=made, is_driver=False, name="Dana Whitfield")
+    return made
+
+
+@pytest.fixture
+def conversation(connection: models.Connection) -> models.Conversation:
+    driver = factories.FleetUserFactory(connection=connection, name="Luis Ortega")
+    return factories.ConversationFactory(driver=driver)
+
+
+@pytest.fixture
+def mara(fleet: models.Fleet) -> models.User:
+    """A fleet manager of `fleet`, with no undo time so that what she sends is due at once."""
+    return factories.UserFactory(username="mara", fleets=[fleet], undo_seconds=0)
+
+
+@pytest.fixture
+def sol() -> models.User:
+    return factories.UserFactory(username="sol", first_name="Sol", role=models.Role.SUPPORT)
+
+
+@pytest.fixture
+def ada() -> models.User:
+    return factories.UserFactory(
+        username="ada", first_name="Ada", role=models.Role.ADMINISTRATOR, is_staff=True, is_superuser=True
+    )
+
+
+@pytest.fixture
+def outsider() -> models.User:
+    """A fleet manager of some other fleet."""
+    return factories.UserFactory(username="outsider", fleets=[factories.FleetFactory()])
+
+
+@pytest.fixture
+def client_of() -> Any:
+    """A function from a person to a signed-in client."""
+
+    def sign_in(user: models.User) -> Client:
+        client = Client()
+        client.force_login(user)
+        return client
+
+    return sign_in
