@@ -1,0 +1,1 @@
+"""The vendor and nothing but the vendor: no Django, no settings, no models."""
