@@ -1,0 +1,151 @@
+"""How a delivery, a priority, a moment and a series look in HTML. Rows call these 50 times a page: no template is loaded here."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+
+from django import template
+from django.templatetags.static import static
+from django.utils import timezone
+from django.utils.dates import MONTHS_3, WEEKDAYS, WEEKDAYS_ABBR
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+
+from messaging.states import Badge, Priority
+
+register = template.Library()
+
+PRIORITY_ICONS = {Priority.LOW: "chevrons-down", Priority.MEDIUM: "equal", Priority.HIGH: "chevrons-up"}
+SPARK_WIDTH, SPARK_HEIGHT = 120, 28
+
+
+@register.simple_tag
+@lru_cache(maxsize=128)
+def icon(name: str) -> SafeString:
+    """A decorative icon of the sprite; the words beside it carry the meaning."""
+    return format_html('<svg class="icon" aria-hidden="true"><use href="{}#{}"/></svg>', static("icons.svg"), name)
+
+
+@register.simple_tag
+def badge(delivery: Badge, form: str = "list") -> SafeString:
+    """`list`: a chip, or a mere tick when all is well. `chip`: always the chip. `long`: the whole sentence, without a box."""
+    if form == "long":
+        tone = "is-quiet" if delivery.quiet else f"tone-{delivery.tone}"
+        return format_html('<span class="status {}">{}<span>{}</span></span>', tone, icon(delivery.icon), delivery.long)
+    return _short_badge(delivery.short, delivery.icon, delivery.tone, is_tick=delivery.quiet and form == "list")
+
+
+@lru_cache(maxsize=256)
+def _short_badge(word: str, icon_name: str, tone: str, *, is_tick: bool) -> SafeString:
+    if is_tick:
+        return format_html('<span class="tick">{}<span class="vh">{}</span></span>', icon(icon_name), word)
+    return format_html('<span class="chip tone-{}">{}<span>{}</span></span>', tone, icon(icon_name), word)
+
+
+@register.simple_tag
+@lru_cache(maxsize=16)
+def priority(word: str | None, form: str = "list") -> SafeString:
+    """Icon and word. In lists only High and Low show; `full` shows Medium too. Nothing when the priority is not known."""
+    if word not in PRIORITY_ICONS or (word == Priority.MEDIUM and form == "list"):
+        return SafeString("")
+    known = Priority(word)
+    hidden = mark_safe('<span class="vh"> priority</span>')
+    return format_html(
+        '<span class="prio prio-{}">{}<span>{}{}</span></span>',
+        known.value,
+        icon(PRIORITY_ICONS[known]),
+        known.label,
+        hidden,
+    )
+
+
+@register.simple_tag
+def moment(at: datetime | None) -> SafeString:
+    """Today's clock time, this week's day and time, else date and time, in the active time zone; the exact one as its title.
+
+    Nothing when the moment is not known.
+    """
+    if at is None:
+        return SafeString("")
+    local = timezone.localtime(at)
+    return _time(at, _exact(local), _near(local, timezone.localdate()))
+
+
+@register.simple_tag
+def exact(at: datetime | None) -> SafeString:
+    """Date and time to the second, in the active time zone. Nothing when the moment is not known."""
+    if at is None:
+        return SafeString("")
+    local = timezone.localtime(at)
+    return _time(at, str(timezone.get_current_timezone()), _exact(local))
+
+
+@register.simple_tag
+def clock(at: datetime | None) -> SafeString:
+    """The clock time to the second, for a row whose day is plain from its surroundings."""
+    if at is None:
+        return SafeString("")
+    local = timezone.localtime(at)
+    return _time(at, _exact(local), f"{local:%H:%M:%S}")
+
+
+@register.simple_tag
+def day_label(day: date) -> str:
+    """Today, Yesterday, or the day by name and number; the year only when it is another one."""
+    today = timezone.localdate()
+    if day == today:
+        return "Today"
+    if day == today - timedelta(days=1):
+        return "Yesterday"
+    label = f"{WEEKDAYS[day.weekday()]} {day.day} {MONTHS_3[day.month].capitalize()}"
+    return label if day.year == today.year else f"{label} {day.year}"
+
+
+def _time(at: datetime, title: str, words: str) -> SafeString:
+    # Whole seconds: HTML's datetime takes at most three digits of fraction, Python prints six.
+    stamp = f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', stamp, title, words)
+
+
+def _date(local: datetime) -> str:
+    return f"{local.day} {MONTHS_3[local.month].capitalize()} {local.year}"
+
+
+def _exact(local: datetime) -> str:
+    return f"{_date(local)}, {local:%H:%M:%S}"
+
+
+def _near(local: datetime, today: date) -> str:
+    days_ago = (today - local.date()).days
+    if days_ago == 0:
+        return f"{local:%H:%M}"
+    if 0 < days_ago < 7:
+        return f"{WEEKDAYS_ABBR[local.weekday()]} {local:%H:%M}"
+    return f"{_date(local)}, {local:%H:%M}"
+
+
+@register.simple_tag
+def sparkline(values: Sequence[float], label: str) -> SafeString:
+    """A line of the values, oldest first, scaled to its own highest; `label` says what they are ("Failed per hour").
+
+    The text alternative gives the last and the highest value. Nothing for fewer than two values.
+    """
+    if len(values) < 2:
+        return SafeString("")
+    top = max(*values, 1)
+    across = SPARK_WIDTH / (len(values) - 1)
+    points = [
+        (round(n * across, 1), round((SPARK_HEIGHT - 4) * (1 - max(value, 0) / top) + 2, 1))
+        for n, value in enumerate(values)
+    ]
+    return format_html(
+        '<svg class="spark" viewBox="0 0 {} {}" role="img" aria-label="{}: {} last, {} at most">'
+        '<polyline points="{}"/><circle cx="{}" cy="{}" r="2"/></svg>',
+        SPARK_WIDTH,
+        SPARK_HEIGHT,
+        label,
+        f"{values[-1]:g}",
+        f"{max(values):g}",
+        " ".join(f"{x:g},{y:g}" for x, y in points),
+        *points[-1],
+    )
