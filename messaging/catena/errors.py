@@ -1,4 +1,4 @@
-# ruff: noqa: N818 - the classes are named after the decision they stand for, not after a fault
+
 """Outcome classes: the class of a failure IS the retry decision (CONTRACT section 4 and 16).
 
 Must not do I/O. No text built here holds a secret, a token or a message's text.
@@ -157,7 +157,6 @@ def _error[E: CatenaError](kind: type[E], sentence: str, status: int, headers: M
     problem = Problem.parse(body)
     request_id = _request_id(headers)
     suffix = f", request {request_id}" if request_id else ""
-    after = problem.retry_after if problem.retry_after is not None else retry_after(headers, datetime.now(UTC))
     return kind(
         f"{sentence} (HTTP {status}{suffix})",
         http_status=status,
@@ -165,9 +164,16 @@ def _error[E: CatenaError](kind: type[E], sentence: str, status: int, headers: M
         message=problem.message,
         detail=problem.detail,
         request_id=request_id,
-        retry_after=after,
+        retry_after=retry_after_now(headers, problem),
         field_problems=problem.field_problems,
     )
+
+
+def retry_after_now(headers: Mapping[str, str], problem: Problem) -> float | None:
+    """Seconds to wait, as the body says, else as the header says (CONTRACT 16, row 2)."""
+    if problem.retry_after is not None:
+        return problem.retry_after
+    return retry_after(headers, datetime.now(UTC))
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
