@@ -168,6 +168,8 @@ class Caller:
             "Accept-Encoding": "identity",
             "User-Agent": USER_AGENT,
         }
+        if method != "GET":
+            headers["Connection"] = "close"
         if body is not None:
             headers["Content-Type"] = "application/json"
         query = f"?{urlencode(params, doseq=True)}" if params else ""

@@ -1,4 +1,3 @@
-
 """Outcome classes: the class of a failure IS the retry decision (CONTRACT section 4 and 16).
 
 Must not do I/O. No text built here holds a secret, a token or a message's text.

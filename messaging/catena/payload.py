@@ -16,7 +16,9 @@ UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 MAY_BE_UNSTORABLE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 
-def inflate(raw: bytes, encoding: str | None, limit: int, feed: Callable[[bytes], object] | None = None) -> bytes:
+def bounded_inflate(
+    raw: bytes, encoding: str | None, limit: int, feed: Callable[[bytes], object] | None = None
+) -> bytes:
     """The body behind a `Content-Encoding` of gzip or identity (None or empty count as identity).
 
     Unpacks in 64 KiB steps and gives each to `feed`, so memory stays under `limit` plus one step. Exactly one gzip

@@ -18,7 +18,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ProtocolError
 
 from .errors import TooLarge
-from .payload import STEP, inflate
+from .payload import STEP, bounded_inflate
 
 type Clock = Callable[[], float]
 
@@ -154,7 +154,7 @@ class Wire(HTTPConnection):
             if len(raw) > limit:
                 raise TooLarge("the answer is larger than allowed")
         encoding = response.headers.get("Content-Encoding") if raw else None
-        return Answer(response.status, response.headers, inflate(bytes(raw), encoding, limit))
+        return Answer(response.status, response.headers, bounded_inflate(bytes(raw), encoding, limit))
 
     def _timed(self) -> TimedSocket:
         if self.sock is None:
