@@ -83,6 +83,18 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
         return self.filter(fleet_id__in=FleetMembership.objects.filter(user_id=user.pk).values("fleet_id"))
 
 
+def visible_connections_sql(user: User, column: str) -> str:
+    """`ConnectionQuerySet.visible_to` as an SQL condition on a connection id; takes the parameter `user`."""
+    if not user.is_active:
+        return "FALSE"
+    if sees_every_fleet(user):
+        return "TRUE"
+    return (
+        f"{column} IN (SELECT v.id FROM messaging_connection v JOIN messaging_fleetmembership f"
+        " ON f.fleet_id = v.fleet_id WHERE f.user_id = %(user)s)"
+    )
+
+
 class Connection(models.Model):
     """Mirrored: one fleet at one provider. Status, share level and schedule words are Catena's and stay as they come."""
 

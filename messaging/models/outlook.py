@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from messaging.models.conversation import Message
 from messaging.models.delivery import Gate
@@ -31,13 +31,22 @@ DELIVERY_COLUMNS = (
     "connection__source_name",
 )
 
+
+class ClosedGate(NamedTuple):
+    """Why sending waits, and until when (None: until a person opens it)."""
+
+    reason: str
+    until: datetime | None
+
+
 # Closed gates by connection id; the credential's gate under None.
-ClosedGates = Mapping[int | None, Gate]
+ClosedGates = Mapping[int | None, ClosedGate]
 
 
-def closed_gates(now: datetime) -> dict[int | None, Gate]:
+def closed_gates(now: datetime) -> ClosedGates:
     """Every gate that stops sending now. One query."""
-    return {gate.connection_id: gate for gate in Gate.objects.closed(now)}
+    rows = Gate.objects.closed(now).values_list("connection_id", "reason", "until")
+    return {connection_id: ClosedGate(reason, until) for connection_id, reason, until in rows}
 
 
 def delivery_columns(prefix: str) -> tuple[str, ...]:

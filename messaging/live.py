@@ -1,0 +1,193 @@
+"""What changed since a page's last look, for one person. Knows nothing of HTTP.
+
+Every change marks its row with the transaction that made it (trigger `messaging_mark_change`). A cursor is PostgreSQL's
+own snapshot at the last look: a row is news when its transaction was not yet visible then. No commit order can fool
+that, and nothing is skipped; what is read between two statements of one look may be told twice, which a morph ignores.
+"""
+
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from django.db import connection
+
+from messaging.models import User
+from messaging.models.directory import visible_connections_sql
+from messaging.models.outlook import ClosedGate, ClosedGates
+
+SNAPSHOT = re.compile(r"(\d{1,19}):(\d{1,19}):((?:\d{1,19})(?:,\d{1,19})*)?")
+# A page that slept longer than this reloads its list instead of being told every change.
+STALE_AFTER_SECONDS = 15 * 60
+# More changes than this at once are "the list has changed".
+MOST_CHANGES = 50
+# The cursor of a quiet page is renewed this often, so that its look stays a short index range.
+RENEW_AFTER_SECONDS = 60
+# Unread conversations are counted among this many newest ones: the count answers "is there news", not "how much ever".
+UNREAD_WINDOW = 200
+
+PENDING_POLL_MS = 2000
+IDLE_POLL_MS = 5000
+
+
+class StaleCursor(Exception):
+    """The cursor is unreadable or too old to tell changes one by one; the page must read its list again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The moment of a look: epoch seconds and PostgreSQL's snapshot text `xmin:xmax:in-progress`."""
+
+    taken_at: int
+    snapshot: str
+
+    def __str__(self) -> str:
+        return f"{self.taken_at}.{self.snapshot}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises StaleCursor for anything that this module did not write, or that is older than 15 minutes."""
+        head, _, snapshot = text.partition(".")
+        match = SNAPSHOT.fullmatch(snapshot)
+        if not head.isdecimal() or len(head) > 12 or match is None or len(snapshot) > 4000:
+            raise StaleCursor
+        running = [int(number) for number in (match[3] or "").split(",") if number]
+        lowest, highest = int(match[1]), int(match[2])
+        if not 0 < lowest <= highest < 2**63 or any(not lowest <= number < highest for number in running):
+            raise StaleCursor
+        if running != sorted(set(running)) or time.time() - int(head) > STALE_AFTER_SECONDS:
+            raise StaleCursor
+        return cls(int(head), snapshot)
+
+    @property
+    def age(self) -> float:
+        return time.time() - self.taken_at
+
+    @property
+    def lowest(self) -> int:
+        """Changes by transactions below this were visible at the look."""
+        return int(self.snapshot.partition(":")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a page shows: everything the person sees, one conversation, or one message (primary keys)."""
+
+    conversation_id: int | None = None
+    message_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """One cheap look: whether anything this person sees changed, and the counts beside the navigation.
+
+    The counts are None when nothing changed since the given cursor. `is_lively` says that something on the page is
+    pending and younger than a minute, so that the page should look again soon.
+    """
+
+    cursor: Cursor
+    changed: bool
+    is_lively: bool
+    inbox_unread: int | None
+    attention: int | None
+    failed: int | None
+    gates: ClosedGates
+
+    @property
+    def every_ms(self) -> int:
+        return PENDING_POLL_MS if self.is_lively else IDLE_POLL_MS
+
+
+def changed_sql(alias: str) -> str:
+    """A condition on `alias.changed_xid`; takes the parameters `lowest` and `since` of `cursor_parameters`."""
+    return (
+        f"({alias}.changed_xid >= %(lowest)s AND NOT "
+        f"pg_visible_in_snapshot({alias}.changed_xid::text::xid8, %(since)s::pg_snapshot))"
+    )
+
+
+def cursor_parameters(cursor: Cursor) -> dict[str, Any]:
+    return {"lowest": cursor.lowest, "since": cursor.snapshot}
+
+
+def _visible(user: User, column: str) -> str:
+    return visible_connections_sql(user, column)
+
+
+def _changed(user: User, scope: Scope) -> str:
+    tables = [("messaging_message", "m"), ("messaging_conversation", "m")]
+    parts = [
+        f"EXISTS (SELECT 1 FROM {table} {alias} WHERE {changed_sql(alias)} AND {_visible(user, alias + '.connection_id')})"
+        for table, alias in tables
+    ]
+    parts.append(f"EXISTS (SELECT 1 FROM messaging_connection n WHERE {changed_sql('n')} AND {_visible(user, 'n.id')})")
+    parts.append(f"EXISTS (SELECT 1 FROM messaging_readmark r WHERE r.user_id = %(user)s AND {changed_sql('r')})")
+    held = "h.state = 'queued' AND h.not_before > now() - interval '3 seconds'"
+    if scope.conversation_id is not None:
+        parts.append(
+            f"EXISTS (SELECT 1 FROM messaging_message h WHERE h.conversation_id = %(conversation)s AND {held})"
+        )
+    if scope.message_id is not None:
+        parts.append(f"EXISTS (SELECT 1 FROM messaging_message h WHERE h.id = %(message)s AND {held})")
+    return " OR ".join(parts)
+
+
+def _lively(user: User, scope: Scope) -> str:
+    where = (
+        "l.direction = 'out' AND l.occurred_at > now() - interval '60 seconds' "
+        "AND l.state IN ('waiting', 'queued', 'claimed', 'posting', 'accepted', 'unknown')"
+    )
+    if scope.message_id is not None:
+        where += " AND l.id = %(message)s"
+    elif scope.conversation_id is not None:
+        where += " AND l.conversation_id = %(conversation)s"
+    return f"EXISTS (SELECT 1 FROM messaging_message l WHERE {where} AND {_visible(user, 'l.connection_id')})"
+
+
+def _glance_sql(user: User, scope: Scope, *, has_cursor: bool) -> str:
+    seen = _visible(user, "c.connection_id")
+    return f"""
+SELECT look.snapshot, look.changed, look.lively,
+  CASE WHEN look.changed THEN (SELECT count(*) FROM (
+      SELECT c.id, c.last_incoming_id FROM messaging_conversation c
+      WHERE {seen} ORDER BY c.last_at DESC NULLS LAST, c.id DESC LIMIT {UNREAD_WINDOW}) c
+    LEFT JOIN messaging_readmark r ON r.conversation_id = c.id AND r.user_id = %(user)s
+    WHERE c.last_incoming_id > coalesce(r.read_through, 0)) END,
+  CASE WHEN look.changed THEN (SELECT ARRAY[count(*), coalesce(sum(c.attention_count), 0)]
+    FROM messaging_conversation c WHERE c.attention_count > 0 AND {seen}) END,
+  (SELECT jsonb_agg(jsonb_build_array(g.connection_id, g.reason, extract(epoch FROM g.until)))
+    FROM messaging_gate g WHERE g.state = 'locked' OR g.state = 'closed' AND (g.until IS NULL OR g.until > now()))
+FROM (SELECT pg_current_snapshot()::text AS snapshot, {_changed(user, scope) if has_cursor else "TRUE"} AS changed,
+             {_lively(user, scope)} AS lively OFFSET 0) look"""
+
+
+def parameters(user: User, scope: Scope, since: Cursor | None) -> dict[str, Any]:
+    values: dict[str, Any] = {"user": user.pk, "conversation": scope.conversation_id, "message": scope.message_id}
+    return {**values, **cursor_parameters(since)} if since else values
+
+
+def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None) -> Glance:
+    """Looks once, in one query. Without `since` everything counts as changed: pages call it so before they read.
+
+    A row that is read after this look with the returned cursor's successor may be told again, never skipped.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_glance_sql(user, scope, has_cursor=since is not None), parameters(user, scope, since))
+        snapshot, changed, lively, unread, attention, gates = cursor.fetchone()
+    return Glance(
+        cursor=Cursor(int(time.time()), snapshot),
+        changed=changed,
+        is_lively=lively,
+        inbox_unread=unread,
+        attention=int(attention[0]) if attention else None,
+        failed=int(attention[1]) if attention else None,
+        gates=_closed(gates),
+    )
+
+
+def _closed(gates: list[list[Any]] | None) -> ClosedGates:
+    return {
+        connection_id: ClosedGate(reason, datetime.fromtimestamp(float(until), UTC) if until is not None else None)
+        for connection_id, reason, until in gates or []
+    }

@@ -1,0 +1,243 @@
+"""The rows of the inbox and of a thread as the screen shows them, read in one statement each.
+
+The page and the live poll read the same rows here, so that a row has one meaning. Each row is a plain dictionary ready
+for its template: no query, no attribute chain and no formatting is left for the loop that prints it.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+from django.utils.timezone import localdate
+
+from messaging.live import MOST_CHANGES, Cursor, changed_sql, cursor_parameters
+from messaging.models import User
+from messaging.models.directory import provider_name, visible_connections_sql
+from messaging.models.outlook import ClosedGates, delivery_of
+from messaging.states import CANCELLABLE_STATES, Direction, MessageState
+
+Row = dict[str, Any]
+PAGE_SIZE = 50
+# The sender of a run is named once; a pause this long, or another author, starts a new run.
+RUN_GAP_SECONDS = 5 * 60
+
+_DELIVERY = """
+  {m}.direction AS "{p}direction", {m}.state AS "{p}state", {m}.operation_status AS "{p}operation_status",
+  {m}.reason AS "{p}reason", {m}.failed_attempts AS "{p}failed_attempts", {m}.occurred_at AS "{p}occurred_at",
+  {m}.accepted_at AS "{p}accepted_at", {m}.not_before AS "{p}not_before", {m}.claim_count AS "{p}claim_count",
+  {m}.delivered_at AS "{p}delivered_at", {m}.read_at AS "{p}read_at", {m}.record_status AS "{p}record_status",
+  {s}.first_name AS "{p}settled_by__first_name", {s}.last_name AS "{p}settled_by__last_name",
+  {s}.username AS "{p}settled_by__username", {m}.connection_id AS "{p}connection_id",
+  n.tsp_slug AS "{p}connection__tsp_slug", n.source_name AS "{p}connection__source_name" """
+
+_CONVERSATION = f"""
+SELECT c.id, c.uuid::text AS uuid, d.name AS driver, n.description, c.last_at, c.last_text, c.attention_count,
+  c.last_incoming_id > coalesce(r.read_through, 0) AS is_unread, m.id AS last_id, m.priority, m.author_id,
+  {_DELIVERY.format(m="m", p="last__", s="s")}
+FROM messaging_conversation c
+JOIN messaging_connection n ON n.id = c.connection_id
+JOIN messaging_fleetuser d ON d.id = c.driver_id
+LEFT JOIN messaging_message m ON m.id = c.last_message_id
+LEFT JOIN messaging_user s ON s.id = m.settled_by_id
+LEFT JOIN messaging_readmark r ON r.conversation_id = c.id AND r.user_id = %(user)s
+"""
+
+_MESSAGE = f"""
+SELECT m.id, m.uuid::text AS uuid, m.conversation_id, m.text, m.priority, m.author_id, m.sender_name, m.handled_at,
+  a.first_name AS author__first_name, a.last_name AS author__last_name, a.username AS author__username,
+  q.uuid::text AS quote_uuid, q.text AS quote_text, {_DELIVERY.format(m="m", p="", s="s")}
+FROM messaging_message m
+JOIN messaging_connection n ON n.id = m.connection_id
+LEFT JOIN messaging_user a ON a.id = m.author_id
+LEFT JOIN messaging_user s ON s.id = m.settled_by_id
+LEFT JOIN messaging_message q ON q.id = m.reply_to_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class InboxFilter:
+    """What the inbox shows. `show` is `all`, `unread` or `attention`; `fleet_id` None means every visible fleet."""
+
+    show: str = "all"
+    fleet_id: int | None = None
+    priority: str = ""
+    before: tuple[datetime, int] | None = None  # keyset: the last_at and id of the last row of the page before
+    after: tuple[datetime, int] | None = None  # keyset backwards: the first row of the page after
+
+
+def _read(sql: str, parameters: dict[str, Any]) -> list[Row]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        names = [column.name for column in cursor.description or ()]
+        return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+
+
+def _inbox_where(user: User, chosen: InboxFilter) -> tuple[str, dict[str, Any]]:
+    where = [visible_connections_sql(user, "c.connection_id"), "c.last_at IS NOT NULL"]
+    values: dict[str, Any] = {"user": user.pk}
+    if chosen.show == "unread":
+        where.append("c.last_incoming_id > coalesce(r.read_through, 0)")
+    elif chosen.show == "attention":
+        where.append("c.attention_count > 0")
+    if chosen.fleet_id is not None:
+        where.append("n.fleet_id = %(fleet)s")
+        values["fleet"] = chosen.fleet_id
+    if chosen.priority:
+        where.append("m.priority = %(priority)s")
+        values["priority"] = chosen.priority
+    for key, sign in ((chosen.before, "<"), (chosen.after, ">")):
+        if key is not None:
+            where.append(f"(c.last_at, c.id) {sign} (%(key_at)s, %(key_id)s)")
+            values.update(key_at=key[0], key_id=key[1])
+    return " AND ".join(where), values
+
+
+def inbox_rows(user: User, chosen: InboxFilter, now: datetime, gates: ClosedGates) -> tuple[list[Row], bool]:
+    """One page of conversations, newest first, and whether more lie beyond it in the direction of travel. One query."""
+    where, values = _inbox_where(user, chosen)
+    order = "c.last_at ASC, c.id ASC" if chosen.after else "c.last_at DESC NULLS LAST, c.id DESC"
+    found = _read(f"{_CONVERSATION} WHERE {where} ORDER BY {order} LIMIT {PAGE_SIZE + 1}", values)
+    page = found[:PAGE_SIZE]
+    if chosen.after:
+        page.reverse()
+    return [conversation_row(row, now, gates) for row in page], len(found) > PAGE_SIZE
+
+
+def conversation_row(row: Row, now: datetime, gates: ClosedGates) -> Row:
+    """Adds what the template prints: `url`, `fragment_url`, `label`, `badge` (None while empty), `is_incoming`."""
+    row["url"] = f"/c/{row['uuid']}/"
+    row["fragment_url"] = f"/_f/c/{row['uuid']}/"
+    row["label"] = row["description"] or provider_name(row["last__connection__tsp_slug"] or "")
+    row["is_unread"] = bool(row["is_unread"])
+    row["is_incoming"] = row["last__direction"] == Direction.IN
+    row["badge"] = delivery_of(row, now, gates, "last__") if row["last_id"] else None
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a look found: rows of the inbox, and bubbles of the open conversation, each at most MOST_CHANGES + 1."""
+
+    conversations: list[Row]
+    bubbles: list[Row]
+
+    @property
+    def too_many(self) -> bool:
+        return max(len(self.conversations), len(self.bubbles)) > MOST_CHANGES
+
+
+def changed_rows(user: User, conversation_id: int | None, since: Cursor, now: datetime, gates: ClosedGates) -> Changes:
+    """Everything a conversation page (or, with None, the inbox) must repaint. One query.
+
+    A conversation counts when its row, one of its messages or this person's read mark changed; a bubble of the open
+    conversation also while it is held, because its countdown runs. The caller found the conversation by `visible_to`.
+    """
+    values = {"user": user.pk, "conversation": conversation_id, **cursor_parameters(since)}
+    parts = [f"SELECT 'c' AS kind, to_jsonb(t) AS body FROM ({_changed_conversations(user)}) t"]
+    if conversation_id is not None:
+        parts.append(f"SELECT 'm' AS kind, to_jsonb(t) AS body FROM ({_CHANGED_MESSAGES}) t")
+    found = _read(" UNION ALL ".join(parts), values)
+    bodies: dict[str, list[Row]] = {"c": [], "m": []}
+    for row in found:
+        bodies[row["kind"]].append(_revive(row["body"]))
+    return Changes(
+        conversations=[conversation_row(row, now, gates) for row in bodies["c"]],
+        bubbles=[message_row(row, user, now, gates) for row in bodies["m"]],
+    )
+
+
+def _changed_conversations(user: User) -> str:
+    return f"""{_CONVERSATION}
+    WHERE {visible_connections_sql(user, "c.connection_id")} AND c.last_at IS NOT NULL AND c.id IN (
+      SELECT x.id FROM messaging_conversation x WHERE {changed_sql("x")}
+      UNION SELECT y.conversation_id FROM messaging_message y WHERE {changed_sql("y")}
+      UNION SELECT z.conversation_id FROM messaging_readmark z WHERE z.user_id = %(user)s AND {changed_sql("z")})
+    ORDER BY c.last_at DESC NULLS LAST, c.id DESC LIMIT {MOST_CHANGES + 1}"""
+
+
+_CHANGED_MESSAGES = f"""{_MESSAGE}
+    WHERE m.conversation_id = %(conversation)s AND m.deleted_at IS NULL AND ({changed_sql("m")}
+      OR (m.state = 'queued' AND m.not_before > now() - interval '3 seconds'))
+    ORDER BY m.occurred_at, m.id LIMIT {MOST_CHANGES + 1}"""
+
+
+def _revive(body: str | Row) -> Row:
+    """Turns the times of a JSON row back into moments."""
+    row: Row = json.loads(body) if isinstance(body, str) else body
+    for name, value in row.items():
+        if value is not None and name.endswith(("_at", "not_before")):
+            row[name] = datetime.fromisoformat(value)
+    return row
+
+
+def thread_rows(
+    user: User, conversation_id: int, now: datetime, gates: ClosedGates, before: tuple[datetime, int] | None = None
+) -> tuple[list[Row], bool]:
+    """The newest page of a conversation (or the page before a key), oldest first, and whether older ones exist. One query.
+
+    The caller has found the conversation through `visible_to`.
+    """
+    where = "m.conversation_id = %(conversation)s AND m.deleted_at IS NULL"
+    values: dict[str, Any] = {"conversation": conversation_id}
+    if before:
+        where += " AND (m.occurred_at, m.id) < (%(key_at)s, %(key_id)s)"
+        values.update(key_at=before[0], key_id=before[1])
+    found = _read(f"{_MESSAGE} WHERE {where} ORDER BY m.occurred_at DESC, m.id DESC LIMIT {PAGE_SIZE + 1}", values)
+    page = [message_row(row, user, now, gates) for row in reversed(found[:PAGE_SIZE])]
+    mark_runs(page)
+    return page, len(found) > PAGE_SIZE
+
+
+def message_row(row: Row, user: User, now: datetime, gates: ClosedGates) -> Row:
+    """Adds what the template prints: `badge`, `author` (the words before the bubble), `is_mine`, `quote`, `can_undo`."""
+    row["is_incoming"] = row["direction"] == Direction.IN
+    row["is_mine"] = row["author_id"] == user.pk
+    row["author"] = _author(row)
+    row["badge"] = delivery_of(row, now, gates)
+    row["is_bad"] = row["badge"].tone == "bad"
+    row["quote"] = " ".join((row["quote_text"] or "").split())[:160] if row["quote_uuid"] else ""
+    row["can_undo"] = row["state"] in CANCELLABLE_STATES and row["claim_count"] == 0
+    row["needs_handling"] = row["handled_at"] is None and row["state"] in _HANDLED_STATES
+    row["url"] = f"/m/{row['uuid']}/"
+    row["is_first"] = True
+    return row
+
+
+_HANDLED_STATES = frozenset({MessageState.FAILED, MessageState.REJECTED, MessageState.EXPIRED})
+
+
+def _author(row: Row) -> str:
+    if row["is_incoming"]:
+        return str(row["sender_name"] or "Driver")
+    if row["is_mine"]:
+        return "You"
+    name = f"{row['author__first_name'] or ''} {row['author__last_name'] or ''}".strip()
+    return name or str(row["author__username"] or row["sender_name"] or "Office")
+
+
+def mark_runs(page: Sequence[Row]) -> None:
+    """Sets `is_first` on the first message of each run by one author, and `day` on the first message of each local day."""
+    previous: Row | None = None
+    for row in page:
+        day = localdate(row["occurred_at"])
+        row["local_day"] = day
+        row["day"] = day if previous is None or previous["local_day"] != day else None
+        row["is_first"] = (
+            previous is None
+            or row["day"] is not None
+            or previous["author"] != row["author"]
+            or (row["occurred_at"] - previous["occurred_at"]).total_seconds() > RUN_GAP_SECONDS
+        )
+        previous = row
+
+
+def keyset(rows: Iterable[Row], at: str, *, last: bool) -> tuple[datetime, int] | None:
+    """The key of the first or last row of a page, for the next page's query."""
+    listed = list(rows)
+    if not listed:
+        return None
+    row = listed[-1 if last else 0]
+    return row[at], row["id"]
