@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime
 from io import FileIO
 from pathlib import Path
 from threading import Condition
@@ -87,10 +88,16 @@ class StateFile:
 
     def write(self, kind: str, identity: str, record: Json) -> None:
         """The caller holds the world's lock, so lines are never interleaved."""
-        self._file.write(dump({"kind": kind, "id": identity, "record": record}) + b"\n")
+        line = json.dumps({"kind": kind, "id": identity, "record": record}, default=_packed)
+        self._file.write(line.encode() + b"\n")
 
     def close(self) -> None:
         self._file.close()
+
+
+def _packed(value: object) -> object:
+    """Not `asdict`: that copies every moment in depth, which took half of the time of a write."""
+    return value.isoformat() if isinstance(value, datetime) else vars(value)
 
 
 def open_lines(path: Path) -> FileIO:

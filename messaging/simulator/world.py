@@ -4,10 +4,9 @@ Whoever reads or changes records holds `world.lock`. Things that take time are p
 which somebody has to call (the server's thread does, and a test with its own clock can).
 """
 
-import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from random import Random
 from threading import RLock
@@ -188,7 +187,7 @@ class World:
     def remember(self, kind: str, record: Record) -> None:
         """Writes this version of a record to the state file, if there is one. Hold the lock."""
         if self._state_file:
-            self._state_file.write(kind, record.id, json.loads(json.dumps(asdict(record), default=_written)))
+            self._state_file.write(kind, record.id, vars(record))
 
     def forget(self, kind: str, identity: str) -> None:
         """Notes that a record is gone. Hold the lock."""
@@ -238,11 +237,6 @@ class World:
 
 def _text_or_none(given: object) -> str | None:
     return None if given is None else str(given)
-
-
-def _written(value: object) -> str:
-    assert isinstance(value, datetime)
-    return value.isoformat()
 
 
 def _unpack(record_class: type, packed: object) -> object:
