@@ -70,8 +70,9 @@ TRANSITIONS: dict[MessageState, frozenset[MessageState]] = {
     S.NEEDS_DECISION: frozenset({S.QUEUED, S.CLOSED_SENT, S.CLOSED_NOT_SENT, S.ACCEPTED, S.SUCCEEDED, S.FAILED}),
     S.CLOSED_SENT: frozenset({S.ACCEPTED, S.SUCCEEDED, S.FAILED}),
     S.CLOSED_NOT_SENT: frozenset({S.ACCEPTED, S.SUCCEEDED, S.FAILED}),
-    S.SUCCEEDED: frozenset(),
-    S.FAILED: frozenset(),
+    # Only when Catena calls one operation both success and failed: its later word stands (reliability plan 3.3).
+    S.SUCCEEDED: frozenset({S.FAILED}),
+    S.FAILED: frozenset({S.SUCCEEDED}),
     S.REJECTED: frozenset(),
     S.CANCELLED: frozenset(),
     S.EXPIRED: frozenset(),

@@ -1,0 +1,91 @@
+"""What may be kept of foreign text: header allow-list, secrets scrubbed, characters that a table cannot hold removed.
+
+Pure functions; nothing here decides what a record means.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+HEADER_NAMES = frozenset({"content-type", "date", "retry-after", "x-request-id", "x-correlation-id", "x-trace-id"})
+HEADER_PREFIXES = ("x-ratelimit-", "ratelimit-")
+HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
+HEADER_LENGTH = 256
+HIDDEN = "[hidden]"
+TEXT_LENGTH = 4000
+
+# A JSON key with one of these in it never goes into a `raw` column, nor does what hangs below it.
+SECRET_KEY = re.compile(
+    r"credential|authorization|cookie|password|passwd|secret|token|api[-_]?key|headers?$|private[-_]?key", re.IGNORECASE
+)
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]+")
+# The most telling shapes first: a bearer token would otherwise be cut in two by a later rule.
+SECRETS = (
+    re.compile(r"\beyJ[\w-]{6,}(?:\.[\w-]*)*"),
+    re.compile(r"\b(?:(?:proxy-)?authorization|(?:set-)?cookie)[\"']?\s*[:=][^\r\n]*", re.IGNORECASE),
+    re.compile(r"\bbearer[\s:=]+\S+", re.IGNORECASE),
+    re.compile(r"\bbasic\s+(?=[A-Za-z+/]*[\d=])[\w+/]{6,}={0,2}", re.IGNORECASE),
+    re.compile(
+        r"[\w-]{0,40}(?:key|token|secret|password|passwd|pwd|session(?:[-_]?id)?|signature|sig)[\"']?\s*[:=]\s*"
+        r"(?:\"[^\"]*\"?|'[^']*'?|[^\s,;&\"']+)",
+        re.IGNORECASE,
+    ),
+    re.compile(r"(?<=://)[^/\s@]{1,200}:[^/\s@]{1,200}(?=@)"),
+    re.compile(r"[\w.%+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+"),
+)
+
+
+def redact_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that may be stored and shown: those of the allow-list in any case, values on one line of at most 256
+    characters. Everything else is dropped, above all cookies, authorization and locations.
+    """
+    return {name: _value(value) for name, value in headers.items() if _is_allowed(name) and isinstance(value, str)}
+
+
+def _is_allowed(name: object) -> bool:
+    if not isinstance(name, str) or not HEADER_NAME.fullmatch(name):
+        return False
+    lowered = name.lower()
+    return lowered in HEADER_NAMES or lowered.startswith(HEADER_PREFIXES)
+
+
+def _value(value: str) -> str:
+    # A folded header would smuggle the next one in as text: only its first line is its own.
+    first = value.splitlines()[0] if value else ""
+    return scrub(first)[:HEADER_LENGTH]
+
+
+def scrub(text: str) -> str:
+    """At most 4,000 characters of the text, storable, with tokens, keys, cookies, passwords and e-mail addresses hidden."""
+    clean = storable(text[:TEXT_LENGTH])
+    for pattern in SECRETS:
+        clean = pattern.sub(HIDDEN, clean)
+    return clean
+
+
+def storable(text: str) -> str:
+    """The text without what PostgreSQL refuses (NUL, lone surrogates) and without other control characters."""
+    return CONTROL.sub(" ", text).encode("utf-8", "replace").decode("utf-8")
+
+
+def keepable(value: Any) -> Any:
+    """A JSON value for a `raw` column: unknown fields stay, whatever hangs below a telling key goes, texts scrubbed."""
+    if isinstance(value, Mapping):
+        return {storable(str(key)): keepable(item) for key, item in value.items() if not SECRET_KEY.search(str(key))}
+    if isinstance(value, list | tuple):
+        return [keepable(item) for item in value]
+    return scrub(value) if isinstance(value, str) else value
+
+
+def verbatim(value: Any) -> Any:
+    """A JSON value word for word, but storable."""
+    if isinstance(value, Mapping):
+        return {storable_text(str(key)): verbatim(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [verbatim(item) for item in value]
+    return storable_text(value) if isinstance(value, str) else value
+
+
+def storable_text(text: str) -> str:
+    """What a person wrote, line ends and tabs kept; only what PostgreSQL refuses is gone."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
