@@ -38,6 +38,18 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='LogInAttempt',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('account', models.CharField(max_length=64)),
+                ('address', models.CharField(max_length=45)),
+                ('at', models.DateTimeField()),
+            ],
+            options={
+                'indexes': [models.Index(fields=['account', 'at'], name='log_in_attempt_by_account'), models.Index(fields=['address', 'at'], name='log_in_attempt_by_address')],
+            },
+        ),
+        migrations.CreateModel(
             name='User',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),

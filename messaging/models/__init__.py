@@ -6,7 +6,7 @@ from messaging.models.delivery import Decision, Gate, Operation, OperationLog, S
 from messaging.models.directory import Connection, Fleet, FleetMembership, FleetUser
 from messaging.models.inbound import SyncCursor, WebhookEvent
 from messaging.models.outlook import closed_gates, delivery_columns, delivery_of, message_delivery
-from messaging.models.people import Role, Theme, User
+from messaging.models.people import LogInAttempt, Role, Theme, User
 
 __all__ = [
     "AuditEntry",
@@ -17,6 +17,7 @@ __all__ = [
     "FleetMembership",
     "FleetUser",
     "Gate",
+    "LogInAttempt",
     "Message",
     "Operation",
     "OperationLog",

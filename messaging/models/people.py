@@ -42,3 +42,24 @@ class User(AbstractUser):
     def label(self) -> str:
         """The name that colleagues read."""
         return self.get_full_name() or self.username
+
+
+class LogInAttempt(models.Model):
+    """One try to log in that did not succeed (yet); kept for the minutes in which it counts against further tries.
+
+    `account` is a digest: what people type into the name field is now and then their password.
+    """
+
+    account = models.CharField(max_length=64)
+    address = models.CharField(max_length=45)
+    at = models.DateTimeField()
+
+    class Meta:
+        # Both serve the counts before a password is looked at.
+        indexes = [
+            models.Index(fields=["account", "at"], name="log_in_attempt_by_account"),
+            models.Index(fields=["address", "at"], name="log_in_attempt_by_address"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.address} at {self.at:%Y-%m-%d %H:%M:%S}"
