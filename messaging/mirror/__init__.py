@@ -1,12 +1,34 @@
 """The only writer of what Catena says: idempotent, and never backwards."""
 
+from messaging.mirror.changes import Change
+from messaging.mirror.directory import (
+    apply_connection,
+    apply_fleet,
+    apply_fleet_user,
+    apply_fleet_users,
+    apply_freshness,
+    apply_tsp,
+    withdraw_unlisted,
+)
+from messaging.mirror.messages import adopt_record, apply_message, apply_messages
 from messaging.mirror.operations import apply_operation, bind_operation
 from messaging.mirror.reasons import plain_reason
 from messaging.mirror.redaction import redact_headers
 
 __all__ = [
+    "Change",
+    "adopt_record",
+    "apply_connection",
+    "apply_fleet",
+    "apply_fleet_user",
+    "apply_fleet_users",
+    "apply_freshness",
+    "apply_message",
+    "apply_messages",
     "apply_operation",
+    "apply_tsp",
     "bind_operation",
     "plain_reason",
     "redact_headers",
+    "withdraw_unlisted",
 ]

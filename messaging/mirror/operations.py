@@ -12,6 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from messaging.catena import types
+from messaging.mirror.messages import adopt_record
 from messaging.mirror.reasons import plain_reason
 from messaging.mirror.redaction import keepable, redact_headers, scrub, storable, verbatim
 from messaging.models import AuditEntry, Connection, Conversation, Message, Operation, OperationLog
@@ -101,6 +102,7 @@ def bind_operation(
         )
     if moved:
         _audit_late_proof(current, operation)
+        adopt_record(current, operation)
     return bool(moved)
 
 
@@ -113,8 +115,10 @@ def _applied(record: types.Operation, connection: Connection) -> Operation:
     message = _message_of(record)
     if message is not None and conversation is None:
         raise _BoundMeanwhile
-    if message is not None and conversation is not None and _refresh(message, operation):
-        conversation.summarise()
+    if message is not None and conversation is not None:
+        adopt_record(message, operation)
+        if _refresh(message, operation):
+            conversation.summarise()
     return operation
 
 

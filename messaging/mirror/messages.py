@@ -1,0 +1,242 @@
+"""Message records of Catena: which message of ours each one is, and what it adds (contract section 8).
+
+The only writer of a message's record columns. Everything here is idempotent, and the outcome does not depend on the order
+in which versions of a record arrive. Lock order: conversations by id, then messages.
+"""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef, Subquery
+
+from messaging.catena import types
+from messaging.mirror.changes import Change
+from messaging.mirror.merging import RECORD_COLUMNS, merged
+from messaging.mirror.parties import Parties, Place, is_placeholder
+from messaging.models import Conversation, Message, Operation
+from messaging.states import MessageState
+
+logger = logging.getLogger(__name__)
+
+# What a conversation's row repeats of its messages.
+SUMMARISED = frozenset({"text", "occurred_at", "deleted_at", "direction", "conversation_id"})
+# A change of these may complete a quote.
+LINKING = frozenset({"reply_to_catena_id", "catena_id", "conversation_id"})
+ROUNDS = 3
+
+type Placed = tuple[types.Message, Place]
+
+
+def apply_message(record: types.Message) -> Message | None:
+    """The message this record describes, created or brought up to date. None when its connection is not ours yet."""
+    apply_messages([record])
+    return _rows([record.id]).get(record.id)
+
+
+def apply_messages(records: Sequence[types.Message]) -> Counter[Change]:
+    """Applies a page of records; one short transaction per conversation, and none for what says nothing new.
+
+    Our own message coming back is found by its operation's `resource_id` and is not shown twice. Others become messages
+    in state `mirrored`: incoming, or written on the provider's own screen. What another worker moved or inserted in the
+    meantime is looked at again, at most three times; then its IntegrityError is raised.
+    """
+    tally: Counter[Change] = Counter()
+    for turn in range(1, ROUNDS + 1):
+        records = _round(records, tally, is_last=turn == ROUNDS)
+        if not records:
+            break
+    return tally
+
+
+def _round(records: Sequence[types.Message], tally: Counter[Change], *, is_last: bool) -> list[types.Message]:
+    """Applies what it can; returns the records that have to be looked at again."""
+    again: list[types.Message] = []
+    for ids, group in _planned(records, tally):
+        try:
+            with transaction.atomic():
+                again += _apply_group(ids, group, tally)
+        except IntegrityError:
+            if is_last:
+                raise
+            again += [record for record, _ in group]
+    return again
+
+
+def _planned(records: Sequence[types.Message], tally: Counter[Change]) -> list[tuple[tuple[int, ...], list[Placed]]]:
+    """The records that bring something, by the conversations to lock for them. Reads without locks."""
+    parties, rows = Parties(records), _rows(record.id for record in records)
+    talks: dict[tuple[int, int], int] = {}
+    groups: dict[tuple[int, ...], list[Placed]] = defaultdict(list)
+    for record in records:
+        place, row = parties.place(record), rows.get(record.id)
+        if place is None:
+            tally[Change.SKIPPED] += 1
+        elif row is not None and not merged(row, record, place) and not _belongs_elsewhere(row, record, place):
+            tally[Change.SAME] += 1
+        else:
+            groups[_to_lock(row, record, place, parties, talks)].append((record, place))
+    return sorted(groups.items())
+
+
+def _belongs_elsewhere(row: Message, record: types.Message, place: Place) -> bool:
+    """Whether a record at least as new as the row knows the driver whom an earlier version could only guess.
+
+    An older version may correct only a placeholder, so that the order of arrival does not matter.
+    """
+    if row.state != MessageState.MIRRORED or place.driver is None or not place.is_evident:
+        return False
+    if place.driver.pk == row.conversation.driver_id or is_placeholder(place.driver, place.connection):
+        return False
+    is_newer = row.catena_updated_at is None or record.updated_at >= row.catena_updated_at
+    return is_newer or is_placeholder(row.conversation.driver, place.connection)
+
+
+def _to_lock(
+    row: Message | None, record: types.Message, place: Place, parties: Parties, talks: dict[tuple[int, int], int]
+) -> tuple[int, ...]:
+    """The conversation of the record, last, and the one it leaves, if any. Makes the conversation when it is new."""
+    if row is not None and not _belongs_elsewhere(row, record, place):
+        return (row.conversation_id,)
+    key = (place.connection.pk, parties.driver_of(record, place).pk)
+    if key not in talks:
+        talk, _ = Conversation.objects.get_or_create(connection_id=key[0], driver_id=key[1])
+        talks[key] = talk.pk
+    return (talks[key],) if row is None else (row.conversation_id, talks[key])
+
+
+def _rows(record_ids: Iterable[UUID], *, lock: bool = False) -> dict[UUID, Message]:
+    """The message of each record that has one: our own by its operation's `resource_id`, else by the record's id."""
+    ids = set(record_ids)
+    rows = Message.objects.select_related("conversation__driver", "operation")
+    if lock:
+        rows = rows.select_for_update(of=("self",)).order_by("pk")
+    mirrored = {row.catena_id: row for row in rows.filter(catena_id__in=ids) if row.catena_id}
+    ours = rows.filter(operation__in=Operation.objects.filter(resource_id__in=ids))
+    return mirrored | {row.operation.resource_id: row for row in ours if row.operation and row.operation.resource_id}
+
+
+def _apply_group(ids: tuple[int, ...], group: list[Placed], tally: Counter[Change]) -> list[types.Message]:
+    locked = {talk.pk: talk for talk in Conversation.objects.select_for_update().filter(pk__in=ids).order_by("pk")}
+    rows = _rows((record.id for record, _ in group), lock=True)
+    for ours in rows.values():
+        if ours.operation is not None and ours.catena_id is None:
+            adopt_record(ours, ours.operation)
+    batch = _Batch(locked[ids[-1]], rows)
+    elsewhere = []
+    for record, place in group:
+        row = rows.get(record.id)
+        if row is not None and row.pk and row.conversation_id not in locked:
+            elsewhere.append(record)
+        else:
+            batch.take(record, place, row)
+    batch.write(list(locked.values()))
+    tally.update(batch.tally)
+    return elsewhere
+
+
+def adopt_record(message: Message, operation: Operation) -> bool:
+    """Tells our message which record of Catena's it is, once its operation knows (`resource_id`). False: nothing to do.
+
+    The record may have come first and be mirrored as a message of its own: what it said moves over, replies to it are
+    pointed here, and that row goes. Call it under the lock of the message's conversation, in a transaction.
+    """
+    record_id = operation.resource_id
+    if record_id is None or message.catena_id == record_id:
+        return False
+    other = Message.objects.select_for_update().filter(catena_id=record_id).exclude(pk=message.pk).first()
+    if message.catena_id is not None or (other is not None and other.state != MessageState.MIRRORED):
+        logger.error("Record %s of operation %s belongs to another message", record_id, operation.catena_id)
+        return False
+    columns: dict[str, Any] = {"catena_id": record_id, "source_id": message.source_id or operation.source_id}
+    with transaction.atomic():
+        if other is not None:
+            columns |= {name: value for name in RECORD_COLUMNS if (value := getattr(other, name))}
+            _dissolve(other, message)
+        for name, value in columns.items():
+            setattr(message, name, value)
+        message.save(update_fields=columns.keys())
+        link_replies([message.conversation])
+        if other is not None:
+            for conversation in {
+                message.conversation_id: message.conversation,
+                other.conversation_id: other.conversation,
+            }.values():
+                conversation.summarise()
+    return True
+
+
+def _dissolve(duplicate: Message, message: Message) -> None:
+    """Removes a row that turned out to be `message`, after pointing at that what pointed at it."""
+    Message.objects.filter(reply_to=duplicate).update(reply_to=message)
+    duplicate.delete()
+    logger.info("Message %s came back as record %s", message.uuid, duplicate.catena_id)
+
+
+def link_replies(conversations: Sequence[Conversation]) -> None:
+    """Points replies at the messages they answer, as far as those have come. A quote never crosses conversations."""
+    parents = Message.objects.filter(
+        catena_id=OuterRef("reply_to_catena_id"), conversation_id=OuterRef("conversation_id")
+    ).exclude(pk=OuterRef("pk"))
+    open_replies = Message.objects.filter(
+        conversation__in=conversations, reply_to=None, reply_to_catena_id__isnull=False
+    )
+    open_replies.filter(Exists(parents)).update(reply_to_id=Subquery(parents.values("pk")[:1]))
+
+
+class _Batch:
+    """The rows of one transaction: merged in memory, then written at once."""
+
+    def __init__(self, conversation: Conversation, rows: dict[UUID, Message]) -> None:
+        self.conversation, self.rows = conversation, rows
+        self.made: list[Message] = []
+        self.changed: dict[int, set[str]] = defaultdict(set)
+        self.tally: Counter[Change] = Counter()
+
+    def take(self, record: types.Message, place: Place, row: Message | None) -> None:
+        if row is None:
+            row = self.rows[record.id] = Message(
+                conversation=self.conversation,
+                connection=place.connection,
+                direction=place.direction,
+                state=MessageState.MIRRORED,
+                occurred_at=record.occurred_at,
+            )
+            self.made.append(row)
+            self.tally[Change.NEW] += 1
+            self._set(row, merged(row, record, place))
+            return
+        if _belongs_elsewhere(row, record, place) and row.conversation_id != self.conversation.pk:
+            # A quote never reaches into another conversation, so the link is sought anew in this one.
+            moved = {"conversation_id": self.conversation.pk, "reply_to_id": None, "direction": place.direction}
+            self._set(row, moved)
+        changes = merged(row, record, place)
+        self._set(row, changes)
+        self.tally[Change.CHANGED if changes or row.pk in self.changed else Change.SAME] += 1
+
+    def _set(self, row: Message, changes: dict[str, Any]) -> None:
+        for name, value in changes.items():
+            setattr(row, name, value)
+        if row.pk and changes:
+            self.changed[row.pk] |= changes.keys()
+
+    def write(self, locked: list[Conversation]) -> None:
+        Message.objects.bulk_create(self.made)
+        for row in self.rows.values():
+            if row.pk in self.changed:
+                row.save(update_fields=self.changed[row.pk])
+        if self.made or any(names & LINKING for names in self.changed.values()):
+            link_replies(locked)
+        self._note_thread()
+        if self.made or any(names & SUMMARISED for names in self.changed.values()):
+            for conversation in locked:
+                conversation.summarise()
+
+    def _note_thread(self) -> None:
+        """The first thread seen names the conversation, for later records that name nobody (contract 16, row 18)."""
+        thread = next((row.thread_id for row in self.rows.values() if row.thread_id), None)
+        if thread and self.conversation.thread_id is None:
+            Conversation.objects.filter(pk=self.conversation.pk, thread_id=None).update(thread_id=thread)
