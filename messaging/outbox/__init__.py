@@ -5,18 +5,38 @@ POST; after that nothing is sent again without proof that nothing left, or a per
 """
 
 from messaging.outbox.compose import NoSender, compose, fingerprint, open_conversation, sender_of
+from messaging.outbox.finish import Claim, finish, isolate, reject
+from messaging.outbox.gates import close_gate, open_due_gates, open_gates
 from messaging.outbox.queue import cancel, expire, handled, promote, promote_stranded, reap
+from messaging.outbox.sending import ClaimLost, Sender, begin_post, claim, database_clock, drain, drain_due, send
+from messaging.outbox.verdict import Verdict
 
 __all__ = [
+    "Claim",
+    "ClaimLost",
     "NoSender",
+    "Sender",
+    "Verdict",
+    "begin_post",
     "cancel",
+    "claim",
+    "close_gate",
     "compose",
+    "database_clock",
+    "drain",
+    "drain_due",
     "expire",
     "fingerprint",
+    "finish",
     "handled",
+    "isolate",
     "open_conversation",
+    "open_due_gates",
+    "open_gates",
     "promote",
     "promote_stranded",
     "reap",
+    "reject",
+    "send",
     "sender_of",
 ]

@@ -33,10 +33,11 @@ def has_head(conversation_id: int) -> bool:
     return Message.objects.filter(conversation_id=conversation_id, state__in=HEAD_STATES, detached=False).exists()
 
 
-def promote(conversation: Conversation) -> Message | None:
+def promote(conversation: Conversation, going_on_until: datetime | None = None) -> Message | None:
     """Queues the first waiting message when there is no head, and rings for it. The caller holds the lock.
 
-    None when there is nothing to promote; safe to call at any time.
+    None when there is nothing to promote; safe to call at any time. A caller that itself goes on with what is due by
+    `going_on_until` needs no ring for that.
     """
     if has_head(conversation.pk):
         return None
@@ -44,7 +45,9 @@ def promote(conversation: Conversation) -> Message | None:
     if waiting is None or not Message.objects.filter(pk=waiting.pk, state=S.WAITING).update(state=S.QUEUED):
         return None
     waiting.state = S.QUEUED
-    ring(waiting)
+    assert waiting.not_before is not None
+    if going_on_until is None or waiting.not_before > going_on_until:
+        ring(waiting)
     return waiting
 
 
@@ -175,11 +178,6 @@ def _isolate_poison(now: datetime) -> int:
         isolated += count
         logger.error("Message %s ended %d workers; a person must decide", pk, POISON_CLAIMS + 1)
     return isolated
-
-
-def due_conversations(now: datetime, limit: int) -> list[int]:
-    """Conversations whose head may be claimed now, the most urgent first."""
-    return list(Message.objects.due(now).values_list("conversation_id", flat=True)[:limit])
 
 
 def touch(scope: Q) -> int:

@@ -1,0 +1,208 @@
+"""Records how a claim ended and makes room for the next message. Every move is fenced: a late worker changes nothing."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db.models import Q
+
+from messaging import mirror
+from messaging.models import AuditEntry, Message, SendAttempt
+from messaging.outbox.compose import ring
+from messaging.outbox.gates import close_gate
+from messaging.outbox.queue import lock, promote, unknown_columns
+from messaging.outbox.verdict import Verdict
+from messaging.states import LEASED_STATES, AttemptOutcome, MessageState
+
+logger = logging.getLogger(__name__)
+
+S = MessageState
+# Full jitter over a doubling time, in seconds, for what provably did not leave.
+BACK_OFF_FIRST, BACK_OFF_MOST = 2.0, 300.0
+SHORTEST_WAIT = 0.1
+# Between two tries to record an outcome while the database is away.
+RETRY_SECONDS = 0.5
+# The trigger keeps every other finished attempt as it is.
+CORRECTABLE = (AttemptOutcome.LOST, AttemptOutcome.AMBIGUOUS)
+NO_AUTHORITY_REASON = "An earlier attempt may have been sent, so Backhaul does not repeat it by itself."
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One worker's right to send one message. `ends_at` is on this process's monotonic clock."""
+
+    message_id: int
+    conversation_id: int
+    fence: int
+    ends_at: float
+
+
+def finish_surely(
+    claim: Claim,
+    verdict: Verdict,
+    clock: Callable[[], datetime],
+    jitter: Callable[[float, float], float],
+) -> None:
+    """`finish`, again and again while the database is away, until the lease ends. Then the reaper takes over."""
+    while True:
+        try:
+            now = clock()
+            finish(claim, verdict, now, _wait(claim, verdict, now, jitter))
+            return
+        except (OperationalError, InterfaceError) as error:
+            if time.monotonic() > claim.ends_at or connection.in_atomic_block:
+                raise
+            logger.warning("Outcome of message %d not recorded yet: %s", claim.message_id, type(error).__name__)
+            connection.close()
+            threading.Event().wait(RETRY_SECONDS)
+
+
+def finish(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta = timedelta(0)) -> bool:
+    """Records the outcome, frees or keeps the head, promotes the next: one transaction. `wait` is until the next try.
+
+    False when the message has moved on; then only an operation id still counts, because it is strictly more knowledge.
+    """
+    with transaction.atomic():
+        conversation = lock(claim.conversation_id)
+        moved = _move(claim, verdict, now, wait)
+        if moved:
+            _close_attempt(claim, verdict, now)
+            promote(conversation, going_on_until=now)
+            conversation.summarise()
+    if not moved:
+        logger.warning("Late outcome of message %d: %s, ignored", claim.message_id, verdict.outcome)
+        _keep_late_operation(claim, verdict)
+    return moved
+
+
+def _move(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta) -> bool:
+    match verdict.outcome:
+        case AttemptOutcome.ACCEPTED:
+            return _accept(claim, verdict, now)
+        case AttemptOutcome.REFUSED:
+            return _set(claim, {S.POSTING}, _settled(verdict, now))
+        case AttemptOutcome.UNSENT:
+            return _requeue(claim, LEASED_STATES, verdict, now + wait, now)
+        case AttemptOutcome.UNAUTHORIZED | AttemptOutcome.RATE_LIMITED:
+            return _requeue(claim, {S.POSTING}, verdict, now + wait, now)
+        case _:
+            return _set(claim, {S.POSTING}, {**unknown_columns(now), "reason": verdict.reason})
+
+
+def _set(claim: Claim, states: set[MessageState] | frozenset[MessageState], columns: dict[str, Any]) -> bool:
+    own = Message.objects.filter(pk=claim.message_id, fence=claim.fence, state__in=states)
+    return bool(own.update(**columns))
+
+
+def _settled(verdict: Verdict, now: datetime) -> dict[str, Any]:
+    return {
+        "state": S.REJECTED,
+        "lease_until": None,
+        "settled_at": now,
+        "reason": verdict.reason,
+        "response_status_code": verdict.http_status,
+    }
+
+
+def _accept(claim: Claim, verdict: Verdict, now: datetime) -> bool:
+    """Also from UNKNOWN, when the reaper gave this worker up too early."""
+    assert verdict.operation is not None
+    message = Message.objects.get(pk=claim.message_id)
+    if mirror.bind_operation(message, verdict.operation, now=now, fence=claim.fence):
+        return True
+    return _set(claim, {S.POSTING}, {**unknown_columns(now), "reason": "Catena's answer belongs to another message"})
+
+
+def _requeue(
+    claim: Claim, states: set[MessageState] | frozenset[MessageState], verdict: Verdict, due: datetime, now: datetime
+) -> bool:
+    # A controlled return is no sign of poison: only claims that ended with their worker add up.
+    columns: dict[str, Any] = {"state": S.QUEUED, "lease_until": None, "claim_count": 1, "reason": verdict.reason}
+    if due > now:
+        columns["not_before"] = due
+    if not _set(claim, states, columns):
+        return False
+    if due > now:
+        ring(Message.objects.get(pk=claim.message_id))
+    return True
+
+
+def _close_attempt(claim: Claim, verdict: Verdict, now: datetime) -> None:
+    outcome = verdict.outcome
+    if outcome == AttemptOutcome.ACCEPTED and Message.objects.filter(pk=claim.message_id, state=S.UNKNOWN).exists():
+        outcome = AttemptOutcome.AMBIGUOUS
+    attempts = SendAttempt.objects.filter(message_id=claim.message_id, fence=claim.fence)
+    attempts.filter(Q(outcome=None) | Q(outcome__in=CORRECTABLE)).update(
+        outcome=outcome,
+        finished_at=now,
+        http_status=verdict.http_status,
+        error_class=verdict.error_class[:100],
+        error_text=verdict.error_text,
+    )
+
+
+def _keep_late_operation(claim: Claim, verdict: Verdict) -> None:
+    """The message goes on without this answer (a person sent it again, say), but what Catena did must stay visible."""
+    if verdict.operation is None:
+        return
+    message = Message.objects.select_related("operation").get(pk=claim.message_id)
+    if message.operation is not None and message.operation.catena_id == verdict.operation.id:
+        return
+    operation = mirror.apply_operation(verdict.operation)
+    logger.error("Message %s may have been sent twice: operation %s came late", message.uuid, verdict.operation.id)
+    AuditEntry.objects.create(
+        action="late_operation",
+        message=message,
+        conversation_id=claim.conversation_id,
+        connection_id=message.connection_id,
+        detail={"operation": str(verdict.operation.id), "fence": claim.fence, "stored": operation is not None},
+    )
+
+
+def _wait(claim: Claim, verdict: Verdict, now: datetime, jitter: Callable[[float, float], float]) -> timedelta:
+    """How long until the next try; closes the credential's gate when no other message would get through either."""
+    asked = None if verdict.retry_after is None else timedelta(seconds=max(verdict.retry_after, 1.0))
+    if verdict.outcome == AttemptOutcome.RATE_LIMITED:
+        until = close_gate(None, "Catena asks us to slow down", now, asked)
+        return until - now + timedelta(seconds=jitter(0, 1))
+    if verdict.is_our_login:
+        return close_gate(None, "Catena refuses our client credentials", now) - now
+    if verdict.outcome == AttemptOutcome.UNAUTHORIZED and _was_unauthorized_before(claim):
+        return close_gate(None, "Catena refuses our access token, also a new one", now) - now
+    if verdict.outcome == AttemptOutcome.UNSENT and verdict.reason:
+        most = min(BACK_OFF_MOST, BACK_OFF_FIRST * 2 ** min(claim.fence - 1, 10))
+        return max(timedelta(seconds=max(jitter(0, most), SHORTEST_WAIT)), asked or timedelta(0))
+    return timedelta(0)
+
+
+def _was_unauthorized_before(claim: Claim) -> bool:
+    return SendAttempt.objects.filter(
+        message_id=claim.message_id, fence=claim.fence, prior_attempt__outcome=AttemptOutcome.UNAUTHORIZED
+    ).exists()
+
+
+def reject(claim: Claim, reason: str, now: datetime) -> bool:
+    """Settles a claimed message that must not go out. False when the claim is gone."""
+    columns = {"state": S.REJECTED, "lease_until": None, "settled_at": now, "reason": reason[:300]}
+    return _leave(claim, columns)
+
+
+def isolate(claim: Claim, now: datetime) -> bool:
+    """Hands a claimed message to a person. False when the claim is gone."""
+    logger.error("Message %d has no authority for another POST", claim.message_id)
+    return _leave(claim, {"state": S.NEEDS_DECISION, "lease_until": None, "reason": NO_AUTHORITY_REASON})
+
+
+def _leave(claim: Claim, columns: dict[str, Any]) -> bool:
+    with transaction.atomic():
+        conversation = lock(claim.conversation_id)
+        moved = _set(claim, {S.CLAIMED}, columns)
+        if moved:
+            promote(conversation)
+            conversation.summarise()
+    return moved

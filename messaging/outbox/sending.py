@@ -1,0 +1,257 @@
+"""Sends the head of a conversation: claim, connect, intent, POST, outcome. Each step is callable by itself.
+
+No transaction is open while anything is on the wire. A step that finds its claim gone does nothing.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+from json import dumps
+from typing import Protocol
+
+from django.conf import settings
+from django.db import connection as database
+from django.db import transaction
+from django.db.models import F
+
+from messaging import access
+from messaging.catena import types
+from messaging.models import Decision, Message, SendAttempt
+from messaging.outbox import verdict as verdicts
+from messaging.outbox.compose import draft_of, fingerprint
+from messaging.outbox.finish import Claim, finish_surely, isolate, reject
+from messaging.outbox.gates import open_gates
+from messaging.outbox.verdict import Verdict
+from messaging.states import AttemptOutcome, Authority, DecisionKind, MessageState
+
+logger = logging.getLogger(__name__)
+
+S = MessageState
+# After these the POST before is known not to have been processed, which entitles to exactly one more.
+PROVEN_UNSENT = frozenset({AttemptOutcome.UNSENT, AttemptOutcome.UNAUTHORIZED, AttemptOutcome.RATE_LIMITED})
+NO_LONGER_ALLOWED = "The author may no longer write to this fleet"
+SWEEP_LIMIT = 200
+
+
+class Client(Protocol):
+    """The part of `CatenaClient` that sends."""
+
+    def create_message(
+        self, draft: types.MessageDraft, *, before_first_byte: Callable[[], None] | None = None
+    ) -> types.Operation: ...
+
+
+class ClaimLost(Exception):
+    """The claim is no longer ours, or a gate has closed: nothing may be sent."""
+
+
+class NoAuthority(ClaimLost):
+    """An earlier POST of this message may have been processed, and no person has decided to repeat it."""
+
+
+def database_clock() -> datetime:
+    """The time all workers agree on, so that a lease means the same to each."""
+    with database.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        row: tuple[datetime] = cursor.fetchone()
+        return row[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What sending needs from outside: Catena, the time, a name for the log, chance, and whether to stop."""
+
+    client: Client
+    clock: Callable[[], datetime] = database_clock
+    worker: str = ""
+    is_stopping: Callable[[], bool] = field(default=lambda: False)
+    jitter: Callable[[float, float], float] = random.uniform
+
+
+def drain(
+    conversation_id: int,
+    client: Client,
+    clock: Callable[[], datetime] = database_clock,
+    *,
+    worker: str = "",
+    is_stopping: Callable[[], bool] = lambda: False,
+    jitter: Callable[[float, float], float] = random.uniform,
+) -> int:
+    """Sends what is due in one conversation, one after the other, and answers how many POSTs were begun.
+
+    Safe at any time and in any number of places at once: whoever claims the head sends it. Messages that are not due
+    yet have rung for themselves. `jitter` draws a number of seconds between two bounds.
+    """
+    sender = Sender(client, clock, worker, is_stopping, jitter)
+    posts = 0
+    while not is_stopping():
+        claimed = claim(conversation_id, sender)
+        if claimed is None:
+            break
+        posts += send(claimed, sender)
+    return posts
+
+
+def drain_due(
+    client: Client,
+    clock: Callable[[], datetime] = database_clock,
+    *,
+    worker: str = "",
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> int:
+    """Drains every conversation with a head that is due: finds the rows whose doorbell was lost. POSTs begun."""
+    due = Message.objects.due(clock()).filter(open_gates(clock())).values_list("conversation_id", flat=True)
+    return sum(
+        drain(conversation_id, client, clock, worker=worker, is_stopping=is_stopping)
+        for conversation_id in list(due[:SWEEP_LIMIT])
+    )
+
+
+def claim(conversation_id: int, sender: Sender) -> Claim | None:
+    """Takes the head of a conversation if it is due, not expired and no gate is in its way; else None.
+
+    Touches the message row alone and waits for nobody. The lease counts from here.
+    """
+    now = sender.clock()
+    with transaction.atomic():
+        head = (
+            Message.objects.due(now)
+            .filter(open_gates(now), conversation_id=conversation_id, expires_at__gt=now)
+            .select_for_update(skip_locked=True, of=("self",))
+            .only("pk", "fence", "connection_id", "conversation_id")
+            .first()
+        )
+        if head is None:
+            return None
+        taken = Message.objects.filter(pk=head.pk, state=S.QUEUED, fence=head.fence).update(
+            state=S.CLAIMED,
+            fence=F("fence") + 1,
+            claim_count=F("claim_count") + 1,
+            worker=sender.worker[:100],
+            lease_until=now + timedelta(seconds=settings.LEASE_SECONDS),
+        )
+    if not taken:
+        return None
+    return Claim(head.pk, conversation_id, head.fence + 1, time.monotonic() + settings.LEASE_SECONDS)
+
+
+def send(claimed: Claim, sender: Sender) -> int:
+    """One claimed message, to the end: 1 if its POST was begun, else 0. Raises nothing that Catena could cause."""
+    message = Message.objects.select_related("connection", "author", "sender", "recipient", "reply_to").get(
+        pk=claimed.message_id
+    )
+    obstacle = _obstacle(message)
+    if obstacle is not None:
+        reject(claimed, obstacle, sender.clock())
+        return 0
+    intent = _Intent(claimed, draft_of(message), sender)
+    outcome = _post(intent)
+    if isinstance(outcome, Verdict):
+        finish_surely(claimed, outcome, sender.clock, sender.jitter)
+    return int(intent.is_recorded)
+
+
+def _obstacle(message: Message) -> str | None:
+    """Why this message must not go out any more, asked at the last moment."""
+    if message.author is None or not access.can_send(message.author, message.connection):
+        return NO_LONGER_ALLOWED
+    return message.connection.sending_obstacle
+
+
+@dataclass(slots=True)
+class _Intent:
+    """The hook that the client calls when everything is ready for the first byte."""
+
+    claimed: Claim
+    draft: types.MessageDraft
+    sender: Sender
+    is_recorded: bool = False
+
+    def record(self) -> None:
+        if self.sender.is_stopping():
+            raise ClaimLost("the worker stops")
+        begin_post(self.claimed, self.draft, self.sender.worker, self.sender.clock())
+        self.is_recorded = True
+        if time.monotonic() > self.claimed.ends_at:
+            raise _TooLate
+
+
+class _TooLate(Exception):
+    """Recording intent took longer than the lease: others may take the message for lost, so it must not leave."""
+
+
+def _post(intent: _Intent) -> Verdict | None:
+    """POSTs and judges; None when the claim is gone and nothing was sent."""
+    claimed = intent.claimed
+    try:
+        return verdicts.accepted(intent.sender.client.create_message(intent.draft, before_first_byte=intent.record))
+    except NoAuthority:
+        isolate(claimed, intent.sender.clock())
+        return None
+    except ClaimLost as error:
+        logger.info("Message %d goes back, nothing was sent: %s", claimed.message_id, error)
+        return verdicts.unsent("")
+    except _TooLate:
+        return verdicts.unsent("Recording the attempt took too long")
+    except Exception as error:
+        return _judged(error, intent)
+
+
+def _judged(error: Exception, intent: _Intent) -> Verdict:
+    if not intent.is_recorded:
+        # The client asks before the first byte, so without recorded intent no byte has left, whatever went wrong.
+        logger.warning("Message %d was not sent: %s", intent.claimed.message_id, type(error).__name__, exc_info=error)
+        judged = verdicts.verdict_of(error)
+        return judged if judged.outcome == AttemptOutcome.UNSENT else verdicts.unsent("Sending failed before it began")
+    judged = verdicts.verdict_of(error)
+    logger.log(
+        logging.ERROR if judged.outcome == AttemptOutcome.AMBIGUOUS else logging.WARNING,
+        "POST of message %d, attempt %d: %s (%s)",
+        intent.claimed.message_id, intent.claimed.fence, judged.outcome, judged.error_text or judged.error_class,
+    )  # fmt: skip
+    return judged
+
+
+def begin_post(claimed: Claim, draft: types.MessageDraft, worker: str, now: datetime) -> SendAttempt:
+    """Commits the intent to send, durably, just before the first byte. Raises `ClaimLost`: then nothing may be sent.
+
+    Whoever returns from here with a commit owns the only open attempt of this message.
+    """
+    body = draft.body()
+    with transaction.atomic(durable=True):
+        moved = Message.objects.filter(
+            open_gates(now), pk=claimed.message_id, fence=claimed.fence, state=S.CLAIMED, lease_until__gt=now
+        ).update(
+            state=S.POSTING,
+            lease_until=now + timedelta(seconds=settings.LEASE_SECONDS),
+            # From here a vanished worker is the POST's doing and not the preparation's.
+            claim_count=1,
+            fingerprint=fingerprint(body),
+        )
+        if not moved:
+            raise ClaimLost("the claim has ended or a gate has closed")
+        return SendAttempt.objects.create(
+            message_id=claimed.message_id,
+            fence=claimed.fence,
+            worker=worker[:100],
+            posting_at=now,
+            body_sha256=sha256(dumps(body, sort_keys=True).encode()).hexdigest(),
+            **_authority(claimed.message_id),
+        )
+
+
+def _authority(message_id: int) -> dict[str, object]:
+    """What entitles this POST. Raises `NoAuthority`."""
+    prior = SendAttempt.objects.filter(message_id=message_id).order_by("-id").first()
+    if prior is None:
+        return {"authority": Authority.COMPOSE}
+    if prior.outcome in PROVEN_UNSENT:
+        return {"authority": Authority.PROOF_NOT_SENT, "prior_attempt": prior}
+    decision = Decision.objects.filter(message_id=message_id, kind=DecisionKind.SEND_AGAIN, sendattempt=None).first()
+    if decision is None:
+        raise NoAuthority("an earlier attempt may have been processed")
+    return {"authority": Authority.HUMAN, "decision": decision}
