@@ -103,7 +103,7 @@ def day_label(day: date) -> str:
 
 
 def _time(at: datetime, title: str, words: str) -> SafeString:
-    """`title` and `words` are digits and names of ours. Fifty a page, so no escaping and no strftime: four times as fast."""
+    """`title` and `words` are digits and names of ours. Fifty a page, so no escaping and no strftime: a third of the time."""
     # Whole seconds: HTML's datetime takes at most three digits of fraction, Python prints six.
     stamp = at.astimezone(UTC).isoformat()[:19]
     return SafeString(f'<time datetime="{stamp}Z" title="{title}">{words}</time>')
