@@ -97,7 +97,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_depth(body: object, limit: int) -> None:
     level = [body]
-    for _ in range(limit + 1):
+    for _ in range(limit):
         level = [
             child
             for node in level

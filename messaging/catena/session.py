@@ -180,9 +180,10 @@ def _as_response(answer: Answer, request: PreparedRequest) -> Response:
 
 
 def _checked(response: Response) -> Response:
-    """Judges by status, which oauthlib ignores, and takes away `scope`.
+    """Judges by status, which oauthlib ignores, and leaves only what we rely on.
 
-    The answer's scope lists permissions, not the scope asked for; oauthlib would take that for a change and raise.
+    `scope` goes because it lists permissions, not the scope asked for: oauthlib would take that for a change and raise.
+    A life that is no number goes too, so that a usable token is used, if only for a moment.
     """
     try:
         body = decode_json(response.content)
@@ -192,7 +193,10 @@ def _checked(response: Response) -> Response:
         raise _refusal(response, body)
     if not isinstance(body, Mapping):
         raise Unavailable("No access token: the answer is not a JSON object")
-    response._content = json.dumps({name: value for name, value in body.items() if name != "scope"}).encode()
+    wanted = {name: body[name] for name in ("access_token", "token_type", "error") if name in body}
+    if str(body.get("expires_in")).isdecimal():
+        wanted["expires_in"] = int(body["expires_in"])
+    response._content = json.dumps(wanted).encode()
     return response
 
 
