@@ -26,14 +26,14 @@ _ANSWERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"\bgate (\w+)", ("Copy, heading to gate {0}.", "At gate {0} in 10.", "Gate {0}, got it.")),
     (r"\bdoor (\w+)", ("Copy, door {0}.", "Going to door {0} now.")),
     (r"\beta\b|how far|how long", ("About 40 minutes out.", "ETA one hour, traffic is light.", "20 miles to go.")),
-    (r"\bcall\b|\bphone\b", ("Will call when I am parked.", "Calling you in 10.", "At my next stop, yes.")),
-    (r"\bwind|snow|ice|fog|storm|weather", ("Copy, taking it slow.", "Parking until it clears.", "Roads are OK here.")),
-    (r"\bdetention|check.?in|checked in", ("Checked in at 07:40, have the slip.", "Sending the slip now.")),
-    (r"\binspect|scale|\bdot\b", ("No violations, all clear.", "Papers are in order, moving again.")),
-    (r"\btire|brake|engine|light|shop|repair", ("Pulling over to look at it.", "Shop says about an hour.")),
+    (r"\b(?:call|phone)\b", ("Will call when I am parked.", "Calling you in 10.", "At my next stop, yes.")),
+    (r"\b(?:wind|snow|ice\b|fog|storm|weather)", ("Copy, taking it slow.", "Parking until it clears.", "Roads are OK here.")),
+    (r"\bdetention\b|\bcheck(?:ed)?.in\b", ("Checked in at 07:40, have the slip.", "Sending the slip now.")),
+    (r"\b(?:inspect|scale|dot\b)", ("No violations, all clear.", "Papers are in order, moving again.")),
+    (r"\b(?:tire|brake|engine|light|shop|repair)", ("Pulling over to look at it.", "Shop says about an hour.")),
     (r"\btrailer (\w+)", ("Got it, hooking to {0}.", "I see {0} on the fence line.")),
     (r"\bload (\w+)", ("Copy, load {0}.", "Load {0} confirmed, rolling.")),
-    (r"\bappointment|\breschedul", ("Works for me.", "I can make that.")),
+    (r"\b(?:appointment|reschedul)", ("Works for me.", "I can make that.")),
     (r"\bthank", ("No problem.", "Any time.", "You bet.")),
     (r"\?\s*$", ("Yes.", "Yes, no problem.", "Give me 5 minutes and I will tell you.", "Not yet.")),
     (r"", ("Copy.", "10-4", "Copy that, thanks.", "Will do.", "Got it.")),
@@ -87,7 +87,7 @@ def answer_to(rng: Random, text: str) -> str:
         match = re.search(pattern, text, re.IGNORECASE)
         if match:
             return rng.choice(answers).format(*match.groups())
-    raise AssertionError("unreachable")
+    raise AssertionError("the last pattern matches everything")
 
 
 def _at_poll(world: World, happened: datetime, message: Message, change: Change) -> None:

@@ -58,7 +58,7 @@ class SimulatorServer:
         self._post_office = PostOffice(world)
         self._journal, self._state = journal, state
         self._threads = [
-            Thread(target=self._http.serve_forever, args=(0.05,), name="simulator-http", daemon=True),
+            Thread(target=self._http.serve_forever, args=(0.02,), name="simulator-http", daemon=True),
             Thread(target=self._live, name="simulator-world", daemon=True),
         ]
 
@@ -168,7 +168,7 @@ class _Exchange(BaseHTTPRequestHandler):
         if request is None:
             self._send(Refusal(400, "Body has no usable length").answer(), closing=True)
         elif path.startswith(control.PREFIX):
-            self._send(_controlled(simulator.world, request))
+            self._send(controlled(simulator.world, request))
         elif path.startswith(tokens.PREFIX):
             self._send(_token_answer(simulator, request))
         else:
@@ -312,7 +312,7 @@ def _token_answer(simulator: SimulatorServer, request: Request) -> Answer:
         return calls[request.path](request)
 
 
-def _controlled(world: World, request: Request) -> Answer:
+def controlled(world: World, request: Request) -> Answer:
     if not request.client_host.startswith("127."):
         return Refusal(403, "The control plane answers this machine only").answer()
     try:
