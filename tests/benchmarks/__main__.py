@@ -7,7 +7,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from dashboard.database import start_embedded
+from dashboard import embedded
 from tests.benchmarks.server import Request, Server, cursor_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -103,7 +103,7 @@ def main() -> int:
     small, large = (int(size) for size in chosen.sizes.split(","))
     times, count = (40, 3) if chosen.quick else (120, 5)
     print(f"load {os.getloadavg()[0]:.1f}, {count} interleaved rounds of {times} requests, one web process each")
-    dsn = start_embedded(ROOT / "var" / "postgres").get_uri()
+    dsn = embedded.url_of(ROOT / "var" / "postgres")
     with Server(dsn, small) as first, Server(dsn, large) as second:
         print(f"long thread: {first.facts['thread_length']} and {second.facts['thread_length']} messages")
         figures = rounds([first, second], count, times)
