@@ -1,4 +1,4 @@
-"""One simulator per test: a world takes 20 milliseconds, and nothing has to be cleaned."""
+"""One simulator per test that writes, so that nothing has to be cleaned; one for all tests that only read."""
 
 from collections.abc import Iterator
 
@@ -29,3 +29,10 @@ def caller(server: SimulatorServer) -> Caller:
 def receiver() -> Iterator[Receiver]:
     with Receiver() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def reader() -> Iterator[Caller]:
+    """Signed in to a simulator that nobody writes to."""
+    with SimulatorServer(World(seed=7, pace=Pace.instant())) as running:
+        yield Caller(running).sign_in()

@@ -33,18 +33,19 @@ def refused(caller: Caller, reply: Reply, status: int, schema: str) -> dict[str,
         "/v2/notifications/schemas/message.added",
     ],
 )
-def test_every_list_answers_as_the_contract_says(caller: Caller, path: str) -> None:
-    assert caller.get(path).status == 200
+def test_every_list_answers_as_the_contract_says(reader: Caller, path: str) -> None:
+    assert reader.get(path).status == 200
 
 
-def test_every_single_record_can_be_read_by_its_id(caller: Caller, world: World) -> None:
+def test_every_single_record_can_be_read_by_its_id(reader: Caller) -> None:
+    world = reader.server.world
     connection, provider = next(iter(world.connections.values())), world.providers["geotab"]
     fleet, user = next(iter(world.fleets.values())), next(iter(world.users.values()))
 
-    assert caller.get(f"{CONNECTIONS}/{connection.id}").json["id"] == connection.id
-    assert caller.get(f"/v2/integrations/tsps/{provider.tsp_id}").json["slug"] == "geotab"
-    assert caller.get(f"/v2/orgs/fleets/{fleet.id}").json["name"] == fleet.name
-    assert caller.get(f"{USERS}/{user.id}", include_source_data="true").json["source_data"]["id"] == user.source_id
+    assert reader.get(f"{CONNECTIONS}/{connection.id}").json["id"] == connection.id
+    assert reader.get(f"/v2/integrations/tsps/{provider.tsp_id}").json["slug"] == "geotab"
+    assert reader.get(f"/v2/orgs/fleets/{fleet.id}").json["name"] == fleet.name
+    assert reader.get(f"{USERS}/{user.id}", include_source_data="true").json["source_data"]["id"] == user.source_id
 
 
 @pytest.mark.parametrize(
@@ -59,8 +60,8 @@ def test_every_single_record_can_be_read_by_its_id(caller: Caller, world: World)
         "/v2/notifications/schemas/message.exploded",
     ],
 )
-def test_what_does_not_exist_is_a_404(caller: Caller, path: str) -> None:
-    refused(caller, caller.get(path), 404, "ApiError")
+def test_what_does_not_exist_is_a_404(reader: Caller, path: str) -> None:
+    refused(reader, reader.get(path), 404, "ApiError")
 
 
 def test_an_operation_is_not_found_below_another_connection(caller: Caller, world: World) -> None:
@@ -70,9 +71,9 @@ def test_an_operation_is_not_found_below_another_connection(caller: Caller, worl
     assert caller.get(f"{CONNECTIONS}/{other}/resource-operations/{receipt['id']}").status == 404
 
 
-def test_an_unknown_path_is_a_404_and_an_unknown_method_a_405(caller: Caller) -> None:
-    refused(caller, caller.call("GET", "/v2/telematics/trucks", checked=False), 404, "ApiError")
-    refused(caller, caller.call("DELETE", MESSAGES, checked=False), 405, "ApiError")
+def test_an_unknown_path_is_a_404_and_an_unknown_method_a_405(reader: Caller) -> None:
+    refused(reader, reader.call("GET", "/v2/telematics/trucks", checked=False), 404, "ApiError")
+    refused(reader, reader.call("DELETE", MESSAGES, checked=False), 405, "ApiError")
 
 
 def test_no_token_an_invented_one_and_an_expired_one_are_refused(caller: Caller, world: World) -> None:
@@ -181,16 +182,16 @@ def test_identifiers_may_be_written_in_capitals(caller: Caller) -> None:
     assert caller.call("POST", MESSAGES, shouted).json["payload"]["recipient_id"] == letter["recipient_id"]
 
 
-def test_the_schema_of_every_event_can_be_read(caller: Caller) -> None:
+def test_the_schema_of_every_event_can_be_read(reader: Caller) -> None:
     for name in sorted(NAMES):
-        answer = caller.get(f"/v2/notifications/schemas/{name}").json
+        answer = reader.get(f"/v2/notifications/schemas/{name}").json
         assert json.loads(answer["openapi_schema"])["info"]["title"] == name
-    assert caller.get("/v2/notifications/schemas/message.added/versions/1.0", checked=False).status == 200
+    assert reader.get("/v2/notifications/schemas/message.added/versions/1.0", checked=False).status == 200
 
 
-def test_a_window_of_another_time_is_empty(caller: Caller) -> None:
-    assert caller.get(MESSAGES, **WEEK).json["items"] == []
-    assert caller.get(OPERATIONS, **WEEK).json["items"] == []
+def test_a_window_of_another_time_is_empty(reader: Caller) -> None:
+    assert reader.get(MESSAGES, **WEEK).json["items"] == []
+    assert reader.get(OPERATIONS, **WEEK).json["items"] == []
 
 
 def test_a_request_is_refused_when_its_length_is_not_given(caller: Caller) -> None:

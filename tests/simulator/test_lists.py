@@ -10,10 +10,10 @@ from tests.simulator.caller import CONNECTIONS, MESSAGES, OPERATIONS, USERS, Cal
 
 
 @pytest.fixture
-def week(world: World) -> dict[str, str]:
+def week(reader: Caller) -> dict[str, str]:
     """A window around the whole story."""
-    start = world.began - timedelta(days=9)
-    return {"from_datetime": start.isoformat(), "to_datetime": world.began.isoformat()}
+    began = reader.server.world.began
+    return {"from_datetime": (began - timedelta(days=9)).isoformat(), "to_datetime": began.isoformat()}
 
 
 def ids(answers: list[dict[str, Any]]) -> list[str]:
@@ -23,13 +23,14 @@ def ids(answers: list[dict[str, Any]]) -> list[str]:
 @pytest.mark.parametrize("size", [1, 7, 60, 1000])
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_the_pages_of_a_list_hold_each_item_once_and_in_order(
-    caller: Caller, world: World, week: dict[str, str], size: int, order: str
+    reader: Caller, week: dict[str, str], size: int, order: str
 ) -> None:
+    world = reader.server.world
     connection = next(iter(world.connections))
     query = week | {"connection_id": connection, "sort_order": order}
-    whole = caller.get(MESSAGES, size=1000, **query).json
+    whole = reader.get(MESSAGES, size=1000, **query).json
 
-    answers = caller.pages(MESSAGES, size=size, **query)
+    answers = reader.pages(MESSAGES, size=size, **query)
 
     assert ids(answers) == ids([whole])
     assert len(ids(answers)) == len(set(ids(answers))) == whole["total"]
@@ -38,27 +39,27 @@ def test_the_pages_of_a_list_hold_each_item_once_and_in_order(
     assert moments == sorted(moments, reverse=order == "desc")
 
 
-def test_the_cursors_of_a_page_lead_back_and_to_itself(caller: Caller, week: dict[str, str]) -> None:
-    first = caller.get(MESSAGES, size=5, **week).json
-    second = caller.get(MESSAGES, size=5, cursor=first["next_page"], **week).json
+def test_the_cursors_of_a_page_lead_back_and_to_itself(reader: Caller, week: dict[str, str]) -> None:
+    first = reader.get(MESSAGES, size=5, **week).json
+    second = reader.get(MESSAGES, size=5, cursor=first["next_page"], **week).json
 
-    back = caller.get(MESSAGES, size=5, cursor=second["previous_page"], **week).json
-    again = caller.get(MESSAGES, size=5, cursor=second["current_page"], **week).json
-    backwards = caller.get(MESSAGES, size=5, cursor=second["current_page_backwards"], **week).json
+    back = reader.get(MESSAGES, size=5, cursor=second["previous_page"], **week).json
+    again = reader.get(MESSAGES, size=5, cursor=second["current_page"], **week).json
+    backwards = reader.get(MESSAGES, size=5, cursor=second["current_page_backwards"], **week).json
 
     assert first["previous_page"] is None
     assert ids([back]) == ids([first])
     assert ids([again]) == ids([backwards]) == ids([second])
 
 
-def test_the_same_cursors_lead_through_a_falling_order(caller: Caller, week: dict[str, str]) -> None:
+def test_the_same_cursors_lead_through_a_falling_order(reader: Caller, week: dict[str, str]) -> None:
     query = week | {"sort_order": "desc", "size": "5"}
-    first = caller.get(MESSAGES, **query).json
-    second = caller.get(MESSAGES, cursor=first["next_page"], **query).json
+    first = reader.get(MESSAGES, **query).json
+    second = reader.get(MESSAGES, cursor=first["next_page"], **query).json
 
-    assert ids([caller.get(MESSAGES, cursor=second["previous_page"], **query).json]) == ids([first])
-    assert ids([caller.get(MESSAGES, cursor=second["current_page"], **query).json]) == ids([second])
-    assert ids([caller.get(MESSAGES, cursor=second["current_page_backwards"], **query).json]) == ids([second])
+    assert ids([reader.get(MESSAGES, cursor=second["previous_page"], **query).json]) == ids([first])
+    assert ids([reader.get(MESSAGES, cursor=second["current_page"], **query).json]) == ids([second])
+    assert ids([reader.get(MESSAGES, cursor=second["current_page_backwards"], **query).json]) == ids([second])
 
 
 def test_a_message_that_arrives_between_two_pages_repeats_nothing(caller: Caller, world: World) -> None:
@@ -74,85 +75,85 @@ def test_a_message_that_arrives_between_two_pages_repeats_nothing(caller: Caller
 
 
 @pytest.mark.parametrize("cursor", ["rubbish", "e30", "bnVsbA", "WzEsMl0"])
-def test_a_cursor_that_nobody_issued_is_a_400(caller: Caller, cursor: str) -> None:
-    assert caller.get(MESSAGES, cursor=cursor).status == 400
+def test_a_cursor_that_nobody_issued_is_a_400(reader: Caller, cursor: str) -> None:
+    assert reader.get(MESSAGES, cursor=cursor).status == 400
 
 
-def test_a_cursor_of_another_list_is_a_400(caller: Caller, week: dict[str, str]) -> None:
-    cursor = caller.get(MESSAGES, size=1, **week).json["next_page"]
+def test_a_cursor_of_another_list_is_a_400(reader: Caller, week: dict[str, str]) -> None:
+    cursor = reader.get(MESSAGES, size=1, **week).json["next_page"]
 
-    assert caller.get(USERS, cursor=cursor).status == 400
+    assert reader.get(USERS, cursor=cursor).status == 400
 
 
 @pytest.mark.parametrize("size", ["0", "1001", "-1", "many"])
-def test_a_size_out_of_bounds_is_a_422(caller: Caller, size: str) -> None:
-    assert caller.get(MESSAGES, size=size).status == 422
+def test_a_size_out_of_bounds_is_a_422(reader: Caller, size: str) -> None:
+    assert reader.get(MESSAGES, size=size).status == 422
 
 
-def test_only_the_counted_lists_have_a_total(caller: Caller) -> None:
-    assert "total" in caller.get(USERS).json
-    assert "total" in caller.get("/v2/orgs/fleets").json
-    assert "total" not in caller.get(CONNECTIONS).json
-    assert "total" not in caller.get(OPERATIONS).json
-    assert "total" not in caller.get("/v2/integrations/tsps").json
+def test_only_the_counted_lists_have_a_total(reader: Caller) -> None:
+    assert "total" in reader.get(USERS).json
+    assert "total" in reader.get("/v2/orgs/fleets").json
+    assert "total" not in reader.get(CONNECTIONS).json
+    assert "total" not in reader.get(OPERATIONS).json
+    assert "total" not in reader.get("/v2/integrations/tsps").json
 
 
-def test_a_page_holds_300_items_unless_asked_otherwise(caller: Caller, week: dict[str, str]) -> None:
-    assert len(caller.get(MESSAGES, **week).json["items"]) == 300
+def test_a_page_holds_300_items_unless_asked_otherwise(reader: Caller, week: dict[str, str]) -> None:
+    assert len(reader.get(MESSAGES, **week).json["items"]) == 300
 
 
-def test_a_window_includes_its_start_and_excludes_its_end(caller: Caller, week: dict[str, str]) -> None:
-    items = caller.get(MESSAGES, size=3, **week).json["items"]
+def test_a_window_includes_its_start_and_excludes_its_end(reader: Caller, week: dict[str, str]) -> None:
+    items = reader.get(MESSAGES, size=3, **week).json["items"]
     start, end = items[0]["occurred_at"], items[2]["occurred_at"]
 
-    inside = caller.get(MESSAGES, from_datetime=start, to_datetime=end).json["items"]
+    inside = reader.get(MESSAGES, from_datetime=start, to_datetime=end).json["items"]
 
     assert [item["id"] for item in inside] == [items[0]["id"], items[1]["id"]]
 
 
-def test_without_a_window_the_last_day_is_listed(caller: Caller, world: World) -> None:
+def test_without_a_window_the_last_day_is_listed(reader: Caller) -> None:
+    world = reader.server.world
     oldest = world.now() - timedelta(days=1, minutes=1)
 
-    moments = [datetime.fromisoformat(item["occurred_at"]) for item in caller.get(MESSAGES, size=1000).json["items"]]
+    moments = [datetime.fromisoformat(item["occurred_at"]) for item in reader.get(MESSAGES, size=1000).json["items"]]
 
     assert moments
     assert min(moments) >= oldest
 
 
-def test_a_window_may_span_45_days_and_not_more(caller: Caller) -> None:
+def test_a_window_may_span_45_days_and_not_more(reader: Caller) -> None:
     exactly = {"from_datetime": "2026-01-01T00:00:00Z", "to_datetime": "2026-02-15T00:00:00Z"}
     too_long = exactly | {"to_datetime": "2026-02-15T00:00:00.001Z"}
     backwards = {"from_datetime": "2026-02-15T00:00:00Z", "to_datetime": "2026-01-01T00:00:00Z"}
 
-    assert caller.get(MESSAGES, **exactly).status == 200
-    assert caller.get(MESSAGES, **too_long).status == 422
-    assert caller.get(OPERATIONS, **too_long).status == 422
-    assert caller.get(MESSAGES, **backwards).status == 422
+    assert reader.get(MESSAGES, **exactly).status == 200
+    assert reader.get(MESSAGES, **too_long).status == 422
+    assert reader.get(OPERATIONS, **too_long).status == 422
+    assert reader.get(MESSAGES, **backwards).status == 422
 
 
 @pytest.mark.parametrize("moment", ["yesterday", "2026-01-01", "2026-13-01T00:00:00Z"])
-def test_a_moment_that_is_none_is_a_422(caller: Caller, moment: str) -> None:
-    assert caller.get(MESSAGES, from_datetime=moment).status == 422
+def test_a_moment_that_is_none_is_a_422(reader: Caller, moment: str) -> None:
+    assert reader.get(MESSAGES, from_datetime=moment).status == 422
 
 
-def test_a_list_parameter_takes_a_hundred_values_and_not_more(caller: Caller) -> None:
-    assert caller.get(USERS, source_ids=[f"drv_{number}" for number in range(100)]).status == 200
-    assert caller.get(USERS, source_ids=[f"drv_{number}" for number in range(101)]).status == 422
+def test_a_list_parameter_takes_a_hundred_values_and_not_more(reader: Caller) -> None:
+    assert reader.get(USERS, source_ids=[f"drv_{number}" for number in range(100)]).status == 200
+    assert reader.get(USERS, source_ids=[f"drv_{number}" for number in range(101)]).status == 422
 
 
 @pytest.mark.parametrize("name", ["sender_ids", "recipient_ids", "fleet_ids", "connection_id"])
-def test_an_identifier_that_is_no_uuid_is_a_422(caller: Caller, name: str) -> None:
-    assert caller.get(MESSAGES, **{name: "7"}).status == 422
+def test_an_identifier_that_is_no_uuid_is_a_422(reader: Caller, name: str) -> None:
+    assert reader.get(MESSAGES, **{name: "7"}).status == 422
 
 
-def test_messages_are_filtered_by_people_connection_and_fleet(
-    caller: Caller, world: World, week: dict[str, str]
-) -> None:
+def test_messages_are_filtered_by_people_connection_and_fleet(reader: Caller, week: dict[str, str]) -> None:
+    world = reader.server.world
     message = next(one for one in world.messages.values() if one.sent_by_driver)
     driver, fleet = world.users[message.sender_id], world.fleet_of(message.connection_id)
 
     def matches(**query: object) -> set[str]:
-        return set(ids(caller.pages(MESSAGES, **week, **query)))
+        return set(ids(reader.pages(MESSAGES, **week, **query)))
 
     by_sender = {one.id for one in world.messages.values() if one.sender_id == driver.id}
     to_driver = {one.id for one in world.messages.values() if driver.id in one.recipient_ids}
@@ -166,31 +167,32 @@ def test_messages_are_filtered_by_people_connection_and_fleet(
     assert matches(fleet_refs="NOBODY") == set()
 
 
-def test_users_are_filtered_by_role_and_identifier(caller: Caller, world: World) -> None:
-    drivers = caller.get(USERS, is_driver="true", size=1000).json
-    office = caller.get(USERS, is_driver="false").json["items"]
+def test_users_are_filtered_by_role_and_identifier(reader: Caller) -> None:
+    drivers = reader.get(USERS, is_driver="true", size=1000).json
+    office = reader.get(USERS, is_driver="false").json["items"]
     one = office[0]
 
     assert drivers["total"] == 60
     assert {user["user_designation"] for user in office} == {"DISPATCHER"}
-    assert ids([caller.get(USERS, user_ids=one["id"]).json]) == [one["id"]]
-    assert ids([caller.get(USERS, source_ids=one["source_id"]).json]) == [one["id"]]
-    assert caller.get(USERS, is_driver="perhaps", checked=False).status == 422
+    assert ids([reader.get(USERS, user_ids=one["id"]).json]) == [one["id"]]
+    assert ids([reader.get(USERS, source_ids=one["source_id"]).json]) == [one["id"]]
+    assert reader.get(USERS, is_driver="perhaps", checked=False).status == 422
 
 
-def test_users_are_sorted_by_any_field_of_theirs(caller: Caller) -> None:
-    names = [user["last_name"] or "" for user in caller.get(USERS, sort_by="last_name").json["items"]]
-    falling = caller.pages(USERS, sort_by="updated_at", sort_order="desc", size=9)
+def test_users_are_sorted_by_any_field_of_theirs(reader: Caller) -> None:
+    names = [user["last_name"] or "" for user in reader.get(USERS, sort_by="last_name").json["items"]]
+    falling = reader.pages(USERS, sort_by="updated_at", sort_order="desc", size=9)
     moments = [user["updated_at"] for answer in falling for user in answer["items"]]
 
     assert names == sorted(names)
     assert moments == sorted(moments, reverse=True)
-    assert caller.get(USERS, sort_by="company_groups").status == 200
-    assert caller.get(USERS, sort_by="shoe size").status == 422
+    assert reader.get(USERS, sort_by="company_groups").status == 200
+    assert reader.get(USERS, sort_by="shoe size").status == 422
 
 
-def test_connections_are_filtered_by_provider(caller: Caller, world: World) -> None:
-    found = caller.get(CONNECTIONS, tsp_id=world.providers["motive"].tsp_id).json["items"]
+def test_connections_are_filtered_by_provider(reader: Caller) -> None:
+    world = reader.server.world
+    found = reader.get(CONNECTIONS, tsp_id=world.providers["motive"].tsp_id).json["items"]
 
     assert [one["source_name"] for one in found] == ["motive", "motive"]
 
