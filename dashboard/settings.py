@@ -163,6 +163,8 @@ LEASE_SECONDS = env.seconds("LEASE_SECONDS", 60)
 MESSAGE_TEXT_LIMIT = env.integer("MESSAGE_TEXT_LIMIT", 1000, least=1)
 MESSAGE_SWEEP_SECONDS = env.integer("MESSAGE_SWEEP_SECONDS", 30, least=1)
 OPERATION_SWEEP_SECONDS = env.integer("OPERATION_SWEEP_SECONDS", 5, least=1)
+# Gaps between two looks at one pending operation, by its age; the last one for ever. No gap is shorter than the sweep's.
+OPERATION_POLL_SECONDS = [1, 2, 3, 5, 10, 15, 30, 60, 120, 300, 600, 900]
 DIRECTORY_SWEEP_SECONDS = env.integer("DIRECTORY_SWEEP_SECONDS", 300, least=1)
 WORKER_THREADS = env.integer("WORKER_THREADS", 8, least=1)
 

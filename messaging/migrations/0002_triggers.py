@@ -11,7 +11,23 @@ BEGIN
     RETURN NEW;
 END $$;
 """
-MARKED_TABLES = ("connection", "conversation", "message", "gate", "readmark")
+MARKED_TABLES = ("connection", "conversation", "gate", "readmark")
+
+# When a message is looked at next is nobody's news: a sweep notes it every few seconds for each pending message, and would
+# have every page painted again. The second half is reached only when `next_poll_at` differs.
+MARK_MESSAGE = """
+CREATE TRIGGER message_marks_insert BEFORE INSERT ON messaging_message
+    FOR EACH ROW EXECUTE FUNCTION messaging_mark_change();
+CREATE TRIGGER message_marks_change BEFORE UPDATE ON messaging_message
+    FOR EACH ROW WHEN (
+        OLD.next_poll_at IS NOT DISTINCT FROM NEW.next_poll_at
+        OR to_jsonb(OLD) - 'next_poll_at' IS DISTINCT FROM to_jsonb(NEW) - 'next_poll_at'
+    ) EXECUTE FUNCTION messaging_mark_change();
+"""
+UNMARK_MESSAGE = """
+DROP TRIGGER message_marks_insert ON messaging_message;
+DROP TRIGGER message_marks_change ON messaging_message;
+"""
 
 # History is written once. A finished attempt never changes; an open one may only be finished.
 KEEP_HISTORY = """
@@ -60,6 +76,7 @@ class Migration(migrations.Migration):
     operations = [
         migrations.RunSQL(MARK_CHANGE, "DROP FUNCTION messaging_mark_change();"),
         *[_mark(table) for table in MARKED_TABLES],
+        migrations.RunSQL(MARK_MESSAGE, UNMARK_MESSAGE),
         migrations.RunSQL(KEEP_HISTORY, FORGET_HISTORY),
         migrations.RunSQL(EAGER_VACUUM, migrations.RunSQL.noop),
     ]

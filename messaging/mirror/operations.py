@@ -21,7 +21,8 @@ from messaging.states import FINAL_OPERATION_STATUSES, TRANSITIONS, MessageState
 logger = logging.getLogger(__name__)
 
 S = MessageState
-FIRST_POLL_AFTER = timedelta(seconds=15)
+# The sweep decides about all later looks (`sync.pending`).
+FIRST_POLL_AFTER = timedelta(seconds=1)
 # Columns of their own; what else Catena sends stays in `raw`.
 KNOWN_LOG_FIELDS = frozenset(
     {

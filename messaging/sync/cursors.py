@@ -1,0 +1,114 @@
+"""How far each sweep has read, what stopped it, and how long Catena asked us to wait. One row of `SyncCursor` each."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.utils import timezone
+
+from messaging.catena import errors
+from messaging.models import Connection, SyncCursor
+
+logger = logging.getLogger(__name__)
+
+PAUSE = "reading_paused"
+# What Catena means by a 429 without a time.
+DEFAULT_PAUSE = timedelta(seconds=60)
+# So many sources in a row that do not answer are Catena's trouble, not theirs.
+PATIENCE = 3
+
+
+class RoundStopped(Exception):
+    """The rest of the round is pointless. `str()` is one sentence for people: what happened and what to do."""
+
+
+@dataclass
+class Progress:
+    """What one pass over one source did so far."""
+
+    cursor: SyncCursor
+    read: int = 0
+
+
+def cursor_of(name: str, connection: Connection | None = None) -> SyncCursor:
+    row, _ = SyncCursor.objects.get_or_create(name=name, connection=connection)
+    return row
+
+
+def advance(cursor: SyncCursor, position: datetime) -> None:
+    """Moves the position forward, never back."""
+    if cursor.position is None or cursor.position < position:
+        cursor.position = position
+        cursor.save(update_fields=["position"])
+
+
+def check_pause(now: datetime) -> None:
+    """Raises `RoundStopped` while Catena wants to be left alone (429): one wait for every sweep of every worker."""
+    paused = SyncCursor.objects.filter(name=PAUSE, connection=None, position__gt=now).first()
+    if paused is not None and paused.position is not None:
+        raise RoundStopped(f"Catena asked to slow down; reading goes on after {paused.position:%H:%M:%S} UTC")
+
+
+class Round:
+    """One sweep over several sources: a failing source is noted and passed over, a failing Catena ends the sweep."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.problems: list[str] = []
+        self._silent = 0
+
+    @contextmanager
+    def source(self, connection: Connection | None = None, name: str = "") -> Iterator[Progress]:
+        """Surrounds the reading of one source; its outcome is kept in the source's cursor.
+
+        Catena's failures end here: as a problem of this source, or as `RoundStopped`. Other exceptions pass through.
+        """
+        cursor = cursor_of(name or self.name, connection)
+        cursor.started_at = timezone.now()
+        progress = Progress(cursor)
+        try:
+            yield progress
+        except errors.CatenaError as error:
+            self._failed(cursor, error)
+            return
+        self._silent = 0
+        cursor.finished_at, cursor.read_count, cursor.last_error = timezone.now(), progress.read, ""
+        cursor.save(update_fields=["started_at", "finished_at", "read_count", "last_error"])
+
+    def _failed(self, cursor: SyncCursor, error: errors.CatenaError) -> None:
+        cursor.last_error = str(error)
+        cursor.save(update_fields=["started_at", "last_error"])
+        stopped = self._stops_all(error)
+        if stopped:
+            logger.error("Sweep %s stopped: %s", cursor.name, stopped)
+            raise RoundStopped(stopped) from error
+        self.problems.append(f"{cursor}: {error}")
+        logger.warning("Sweep %s of connection %s failed: %s", cursor.name, cursor.connection_id, error)
+
+    def _stops_all(self, error: errors.CatenaError) -> str:
+        """Why the whole round ends here, as a sentence; empty when only this source is concerned."""
+        if isinstance(error, errors.RateLimited) or error.retry_after:
+            until = timezone.now() + (timedelta(seconds=error.retry_after) if error.retry_after else DEFAULT_PAUSE)
+            advance(cursor_of(PAUSE), until)
+            return f"Catena asked to slow down; reading goes on after {until:%H:%M:%S} UTC"
+        if isinstance(error, errors.Unauthorized):
+            return f"{error}. Check CATENA_CLIENT_ID and CATENA_CLIENT_SECRET"
+        if not isinstance(error, errors.Unavailable):
+            return ""
+        self._silent += 1
+        if self._silent < PATIENCE:
+            return ""
+        return f"{error}. Check CATENA_API_URL and CATENA_TOKEN_URL, or wait until Catena answers again"
+
+
+class BadItems:
+    """Receives unreadable items of a listing: counted and logged by path, so that one never hides the others."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.count = what, 0
+
+    def __call__(self, problem: errors.BadPayload) -> None:
+        self.count += 1
+        logger.error("Catena listed a %s that cannot be read: %s", self.what, problem)
