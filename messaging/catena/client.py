@@ -239,7 +239,7 @@ def _batches(fleet_ids: Sequence[UUID]) -> Iterator[Params]:
     """Fleet filters of 100 values at most (CONTRACT section 3); one empty filter when no fleet is named."""
     if not fleet_ids:
         yield {}
-    for batch in batched(fleet_ids, MAX_VALUES, strict=False):
+    for batch in batched(fleet_ids, MAX_VALUES):
         yield {"fleet_ids": [str(fleet_id) for fleet_id in batch]}
 
 

@@ -32,7 +32,10 @@ class Peer:
 
     def read_some(self) -> None:
         """Reads what one receive gives."""
-        self.received += self._sock.recv(65536)
+        piece = self._sock.recv(65536)
+        if not piece:
+            raise ConnectionError("the client is gone")
+        self.received += piece
 
     def await_bytes(self) -> None:
         """Returns when something can be read, without reading it."""
@@ -41,7 +44,7 @@ class Peer:
     def read_request(self) -> None:
         """Reads one request with its body."""
         while b"\r\n\r\n" not in self.received:
-            self.read(len(self.received) + 1)
+            self.read_some()
         head, _, body = self.received.partition(b"\r\n\r\n")
         lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
         missing = int(lengths[0].split(b":")[1]) - len(body) if lengths else 0
@@ -62,6 +65,10 @@ class Peer:
         while piece := self._sock.recv(4096):
             self.received += piece
 
+    def stop_reading(self) -> None:
+        """Leaves the rest unread for longer than any limit in these tests, and so lets the client's writes stall."""
+        self._stopping.wait(0.6)
+
     def reset(self) -> None:
         """Closes with RST instead of FIN."""
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -71,14 +78,14 @@ class Peer:
 class RawServer:
     """`script` serves each next connection; `peers` lists the connections so far, `requests` what they received."""
 
-    def __init__(self, script: Script | None = None, *, has_tls: bool = False) -> None:
+    def __init__(self, script: Script | None = None, *, has_tls: bool = False, host: str = "127.0.0.1") -> None:
         self.script: Script = script or (lambda _: None)
         self.peers: list[Peer] = []
         self._stopping = threading.Event()
         self._idle = threading.Condition()
         self._open = 0
         self._context = _server_context() if has_tls else None
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         self.port: int = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -152,8 +159,8 @@ def _server_context() -> ssl.SSLContext:
 
 
 @contextmanager
-def raw_server(script: Script | None = None, *, has_tls: bool = False) -> Iterator[RawServer]:
-    server = RawServer(script, has_tls=has_tls)
+def raw_server(script: Script | None = None, *, has_tls: bool = False, host: str = "127.0.0.1") -> Iterator[RawServer]:
+    server = RawServer(script, has_tls=has_tls, host=host)
     try:
         yield server
     finally:

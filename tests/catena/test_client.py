@@ -12,14 +12,15 @@ import pytest
 
 from messaging.catena.client import CatenaClient
 from messaging.catena.errors import BadPayload, Refused, Unauthorized
+from messaging.catena.records import Record
 from messaging.catena.session import USER_AGENT
-from messaging.catena.types import GroupMessageDraft, MessageDraft, Record
+from messaging.catena.types import GroupMessageDraft, MessageDraft
 from tests.catena.fake_catena import FakeCatena, Reply, example
 
 ID = UUID("019de3a1-4b7c-7d10-8f52-2a6b9c0d1e31")
 FLEETS = (UUID("b6a0f5de-52b1-4c7e-8a40-9f3d0a1c7e21"), UUID("b6a0f5de-52b1-4c7e-8a40-9f3d0a1c7e22"))
 START = datetime(2026, 5, 12, 0, 0, tzinfo=UTC)
-WINDOW = {"from_datetime": START, "to_datetime": START + timedelta(days=1)}
+WINDOW: Any = {"from_datetime": START, "to_datetime": START + timedelta(days=1)}
 
 CALLS: dict[str, Callable[[CatenaClient], Any]] = {
     "listFleets": lambda client: list(client.list_fleets()),
@@ -95,9 +96,11 @@ def test_a_message_is_sent_as_the_contract_writes_it(
 
 def test_a_reply_names_the_message_it_answers(catena: FakeCatena, client: CatenaClient) -> None:
     wanted = example("message_create_request_reply")
-    ids = (UUID(wanted[name]) for name in ("connection_id", "sender_id", "recipient_id"))
-    reply_to = UUID(wanted["reply_to_message_id"])
-    client.create_message(MessageDraft(*ids, wanted["message_text"], wanted.get("priority"), reply_to))
+    connection, sender, recipient, reply_to = (
+        UUID(wanted[name]) for name in ("connection_id", "sender_id", "recipient_id", "reply_to_message_id")
+    )
+    text, priority = wanted["message_text"], wanted.get("priority")
+    client.create_message(MessageDraft(connection, sender, recipient, text, priority, reply_to))
     sent = json.loads(catena.of("createMessage")[0].body)
     assert sent == {name: value for name, value in wanted.items() if value is not None}
     assert sent["reply_to_message_id"] == str(reply_to)

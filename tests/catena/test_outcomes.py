@@ -8,12 +8,15 @@ import json
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, NoReturn
 
 import pytest
 
+from messaging.catena.calls import operation_of
 from messaging.catena.client import CatenaClient
 from messaging.catena.errors import Ambiguous, CatenaError, RateLimited, Refused, Unauthorized
+from messaging.catena.transport import Answer
 from messaging.catena.types import MessageDraft, Operation
 from tests.catena.fake_catena import FakeCatena, example, fake_catena
 from tests.catena.raw_server import Peer, RawServer, Script, raw_server
@@ -124,6 +127,21 @@ def test_a_reset_after_any_byte_of_the_request_is_ambiguous(
         assert [peer.received for peer in server.peers] == [whole[:count]]
 
 
+@pytest.mark.parametrize("ending", [Peer.reset, Peer.stop_reading], ids=["reset", "stops reading"])
+def test_a_request_that_is_written_only_in_part_is_ambiguous(
+    tokens: FakeCatena, server: RawServer, draft: MessageDraft, ending: Script
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.read(1000)
+        ending(peer)
+
+    client = CatenaClient(tokens.config(api_url=f"http://127.0.0.1:{server.port}", **QUICK))
+    large = replace(draft, message_text="x" * 20_000_000)
+    server.play(script)
+    assert outcome(client, large) is Ambiguous
+    assert_one_request(server)
+
+
 def cut(count: int, ending: Callable[[Peer], None]) -> Script:
     def script(peer: Peer) -> None:
         peer.read_request()
@@ -232,6 +250,20 @@ def test_an_acceptance_in_unusual_form_is_still_accepted(
     operation = sender.create_message(draft)
     assert (operation.connection_id, operation.resource) == (draft.connection_id, "message")
     assert_one_request(server)
+
+
+class Exploding(dict[str, str]):
+    """Headers that raise what nobody thought of."""
+
+    def items(self) -> NoReturn:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("status", [401, 422, 429, 500])
+def test_an_exception_that_nobody_listed_is_ambiguous(draft: MessageDraft, status: int) -> None:
+    with pytest.raises(Ambiguous) as caught:
+        operation_of(Answer(status, Exploding(), b""), "message", draft.connection_id, is_sync=False)
+    assert isinstance(caught.value.cause, ZeroDivisionError)
 
 
 @pytest.mark.parametrize("status", ["pending", "success", None, 7])

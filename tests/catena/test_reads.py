@@ -97,6 +97,11 @@ def test_an_answer_that_is_not_the_record_is_a_bad_payload(
     assert type(failure(reader)) is BadPayload
 
 
+def test_an_answer_that_cannot_be_unpacked_is_a_bad_payload(catena: FakeCatena, client: CatenaClient) -> None:
+    catena.reply("getUser", Reply(200, b"no gzip", {"Content-Encoding": "gzip"}))
+    assert type(failure(client)) is BadPayload
+
+
 def test_an_answer_over_the_limit_is_a_bad_payload(reader: CatenaClient, server: RawServer) -> None:
     server.play(answering(ok(USER[:-1] + b" " * 200_000 + b"}")))
     assert type(failure(reader)) is BadPayload

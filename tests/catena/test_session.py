@@ -136,6 +136,12 @@ def test_a_failed_renewal_is_tried_again_by_the_next_call(catena: FakeCatena) ->
     assert source.value(soon()) == "t1"
 
 
+def test_a_deadline_that_has_passed_asks_for_nothing(catena: FakeCatena) -> None:
+    with pytest.raises(Unavailable, match="in time"):
+        TokenSource(catena.config()).value(Deadline.after(-1.0))
+    assert catena.seen == []
+
+
 def test_waiting_for_anothers_renewal_ends_with_ones_own_deadline(catena: FakeCatena) -> None:
     asked, release = threading.Event(), threading.Event()
 

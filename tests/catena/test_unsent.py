@@ -73,13 +73,12 @@ def test_a_self_signed_server_is_refused_with_nothing_sent(
     assert tls_server.requests == []
 
 
-def test_a_certificate_for_another_host_is_refused_with_nothing_sent(
-    catena: FakeCatena, tls_server: RawServer, draft: MessageDraft
-) -> None:
-    config = catena.config(api_url=f"https://127.0.0.2:{tls_server.port}", verify=str(CERTIFICATE))
-    tls_server.play(accepting)
-    assert type(failure(CatenaClient(config), draft)) is ProvenUnsent
-    assert tls_server.requests == []
+def test_a_certificate_for_another_host_is_refused_with_nothing_sent(catena: FakeCatena, draft: MessageDraft) -> None:
+    with raw_server(accepting, has_tls=True, host="127.0.0.2") as elsewhere:
+        config = catena.config(api_url=f"https://127.0.0.2:{elsewhere.port}", verify=str(CERTIFICATE))
+        error = failure(CatenaClient(config), draft)
+        assert (type(error), type(error.cause).__name__) == (ProvenUnsent, "SSLCertVerificationError")
+        assert elsewhere.requests == []
 
 
 def test_a_trusted_certificate_lets_the_message_through(
@@ -88,6 +87,12 @@ def test_a_trusted_certificate_lets_the_message_through(
     config = catena.config(api_url=f"https://localhost:{tls_server.port}", verify=str(CERTIFICATE))
     assert isinstance(CatenaClient(config).create_message(draft), Operation)
     assert len(tls_server.requests) == 1
+
+
+def test_verification_is_given_up_only_on_demand(catena: FakeCatena, draft: MessageDraft) -> None:
+    with raw_server(accepting, has_tls=True, host="127.0.0.2") as elsewhere:
+        config = catena.config(api_url=f"https://127.0.0.2:{elsewhere.port}", verify=False)
+        assert isinstance(CatenaClient(config).create_message(draft), Operation)
 
 
 def test_a_reset_behind_the_tls_handshake_is_ambiguous(
