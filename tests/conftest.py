@@ -11,6 +11,23 @@ from messaging import models
 from tests import factories
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The browser tests share one running product, so one worker runs them all."""
+    for item in items:
+        if "browser" in item.keywords:
+            item.add_marker(pytest.mark.xdist_group("browser"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    not_run = [report for report in terminalreporter.stats.get("skipped", []) if "NOT RUN" in str(report.longrepr)]
+    if not_run:
+        terminalreporter.section("NOT RUN", sep="!", red=True, bold=True)
+        terminalreporter.write_line(
+            f"{len(not_run)} browser tests were NOT RUN: Chromium is missing (Debian, Ubuntu: apt install chromium).",
+            red=True,
+        )
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
     """One test database per test run, so that two runs on one machine do not meet; those of dead runs are dropped."""

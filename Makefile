@@ -1,0 +1,50 @@
+# Two commands matter: `make demo` and `make test`. Both build what they need first; neither needs root or a server.
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PORT ?= 8000
+
+.PHONY: help setup demo test check bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    the whole product on this machine: prints an address and three log-ins (PORT=8100 for another port)"
+	@echo "make test    all tests, with coverage"
+	@echo "make check   format, lint, types, configuration and migrations"
+	@echo "make bench   what pages cost, against a bare signed-in view"
+	@echo "make setup   only what the others need first: .venv with everything in it"
+	@echo "make clean   removes .venv and caches; keeps var/, where the demo's data is"
+
+setup: $(VENV)/.for-tests
+
+demo: $(VENV)/.for-running
+	@exec $(PYTHON) manage.py demo --port $(PORT)
+
+test: $(VENV)/.for-tests
+	@$(PYTHON) -m pytest -n 2 --dist loadgroup --cov --cov-report term --durations 10
+
+check: $(VENV)/.for-tests
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m djlint --check --quiet templates
+	$(PYTHON) -m djlint --lint --quiet templates
+	DEBUG=true DATABASE_URL=postgresql://unused/unused $(PYTHON) -m mypy
+	.ci/production-like $(PYTHON) manage.py check --deploy --fail-level WARNING
+	.ci/production-like $(PYTHON) manage.py makemigrations --check --dry-run
+
+bench: $(VENV)/.for-tests
+	@$(PYTHON) -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage .coverage.*
+	@echo "var/ is kept: it holds the demo's data. Remove it by hand to start afresh."
+
+# The stamps are younger than the requirements when everything is installed.
+$(VENV)/.for-running: requirements.txt
+	@.ci/environment requirements.txt
+	@touch $@
+
+$(VENV)/.for-tests: requirements.txt tests/requirements.txt
+	@.ci/environment tests/requirements.txt
+	@touch $@ $(VENV)/.for-running
