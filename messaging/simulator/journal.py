@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import datetime
 from io import FileIO
 from pathlib import Path
-from threading import Condition
+from threading import Condition, Lock
 from typing import Any
 
 from messaging.simulator.records import JournalEntry
@@ -79,6 +79,8 @@ class StateFile:
         self.past = {(str(line["kind"]), str(line["id"])): line for line in read_lines(path)}
         self._compact()
         self._file = open_lines(path)
+        self._turn = Lock()
+        self._waiting: list[bytes] = []
 
     def _compact(self) -> None:
         """Keeps only the last version of each record, or the old file if this is interrupted."""
@@ -86,12 +88,20 @@ class StateFile:
         fresh.write_bytes(b"".join(dump(line) + b"\n" for line in self.past.values()))
         fresh.replace(self._path)
 
-    def write(self, kind: str, identity: str, record: Json) -> None:
-        """The caller holds the world's lock, so lines are never interleaved."""
+    def add(self, kind: str, identity: str, record: Json) -> None:
+        """Takes this version as it is now. The caller holds the world's lock, so versions stay in order."""
         line = json.dumps({"kind": kind, "id": identity, "record": record}, default=_packed)
-        self._file.write(line.encode() + b"\n")
+        self._waiting.append(line.encode() + b"\n")
+
+    def flush(self) -> None:
+        """Hands everything that was added before to the operating system. Do not hold the world's lock: this is slow."""
+        with self._turn:
+            if count := len(self._waiting):
+                self._file.write(b"".join(self._waiting[:count]))
+                del self._waiting[:count]
 
     def close(self) -> None:
+        self.flush()
         self._file.close()
 
 

@@ -110,7 +110,8 @@ class SimulatorServer:
     def _live(self) -> None:
         while not self.stopping.is_set():
             try:
-                self.world.tick()
+                if self.world.tick():
+                    self.world.settle()
             except Exception:
                 logger.exception("something due in the simulated world failed")
             self.world.agenda.wait(self.world.now(), _LONGEST_NAP)
@@ -197,7 +198,7 @@ class _Exchange(BaseHTTPRequestHandler):
         if fault and self._stops_before(simulator, fault):
             return
         answer = _handled(simulator.world, handler, request, ids)
-        simulator.world.journal_settled(answer.journal_ticket)
+        simulator.world.settle(answer.journal_ticket)
         if fault:
             self._send_spoiled(simulator, fault, answer)
         else:

@@ -2,13 +2,15 @@
 
 import hashlib
 import json
-import os
 import threading
 from datetime import UTC, datetime
+from random import Random
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 Json = dict[str, object]
 
+# Not os.urandom: it lets go of the interpreter lock, and whoever holds the world's lock then makes everyone wait.
+_tails = Random()  # noqa: S311 - no secret
 _sequence_lock = threading.Lock()
 _last_sequence = 0
 
@@ -21,7 +23,7 @@ def stable_id(*names: object) -> str:
 def fresh_id() -> str:
     """A version 7 UUID. Ids made by one process sort in the order in which they were made."""
     stamp, fraction = divmod(_next_sequence(), 4096)
-    tail = int.from_bytes(os.urandom(8)) & ((1 << 62) - 1)
+    tail = _tails.getrandbits(62)
     return str(UUID(int=(stamp & ((1 << 48) - 1)) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail))
 
 

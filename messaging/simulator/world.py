@@ -162,7 +162,7 @@ class World:
             listener(event)
 
     def enter_journal(self, operation: Operation) -> int:
-        """Notes an accepted write. Returns the ticket to give to `journal_settled`. Hold the lock."""
+        """Notes an accepted write. Returns the ticket to give to `settle`. Hold the lock."""
         payload = operation.payload
         entry = JournalEntry(
             sequence=len(self.journal) + 1,
@@ -179,20 +179,23 @@ class World:
         self.journal.append(entry)
         return self._journal_file.add(entry) if self._journal_file else 0
 
-    def journal_settled(self, ticket: int) -> None:
-        """Returns once that entry is on the disk. Do not hold the lock."""
-        if self._journal_file:
-            self._journal_file.settle(ticket)
+    def settle(self, ticket: int = 0) -> None:
+        """Returns once that journal entry is on the disk and the state is written. Do not hold the lock."""
+        journal, state = self._journal_file, self._state_file
+        if state:
+            state.flush()
+        if journal and ticket:
+            journal.settle(ticket)
 
     def remember(self, kind: str, record: Record) -> None:
-        """Writes this version of a record to the state file, if there is one. Hold the lock."""
+        """Puts this version of a record into the state file, if there is one. Hold the lock."""
         if self._state_file:
-            self._state_file.write(kind, record.id, vars(record))
+            self._state_file.add(kind, record.id, vars(record))
 
     def forget(self, kind: str, identity: str) -> None:
         """Notes that a record is gone. Hold the lock."""
         if self._state_file:
-            self._state_file.write(kind, identity, {})
+            self._state_file.add(kind, identity, {})
 
     def open_files(self, journal: JournalFile | None, state: StateFile | None) -> None:
         """Continues what the files say, and writes to them from now on."""
@@ -215,7 +218,7 @@ class World:
     def _restore(self, state: StateFile) -> None:
         past = state.past.get(("world", str(self.seed)))
         if past is None:
-            state.write("world", str(self.seed), {"began": write_moment(self.began)})
+            state.add("world", str(self.seed), {"began": write_moment(self.began)})
         else:
             assert isinstance(past["record"], dict)
             self._settle(read_moment(str(past["record"]["began"])))
