@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from django.db import connection
+from django.db.models import BooleanField, Func, Q, Value
 
 from messaging.models import User
 from messaging.models.directory import visible_connections_sql
@@ -191,3 +192,17 @@ def _closed(gates: list[list[Any]] | None) -> ClosedGates:
         connection_id: ClosedGate(reason, datetime.fromtimestamp(float(until), UTC) if until is not None else None)
         for connection_id, reason, until in gates or []
     }
+
+
+class _WasVisible(Func):
+    """Whether the transaction that last changed a row was visible in a snapshot."""
+
+    function = "pg_visible_in_snapshot"
+    template = "%(function)s(%(expressions)s::pg_snapshot)"
+    arg_joiner = "::text::xid8, "
+    output_field = BooleanField()
+
+
+def news(since: Cursor) -> Q:
+    """`changed_sql` for a queryset of a table that carries `changed_xid`."""
+    return Q(changed_xid__gte=since.lowest) & ~Q(_WasVisible("changed_xid", Value(since.snapshot)))

@@ -1,5 +1,13 @@
 """Pages, fragments (under `_f/`) and the webhook receiver."""
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from messaging.views import connections, messages, operations
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("m/<uuid:uuid>/", messages.message, name="message"),
+    path("ops/", operations.operations, name="operations"),
+    path("_f/ops/rows/", operations.operations_rows, name="operations_rows"),
+    path("connections/", connections.connections, name="connections"),
+    path("connections/<uuid:uuid>/", connections.connection, name="connection"),
+]

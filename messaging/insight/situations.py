@@ -1,0 +1,98 @@
+"""The registry's situations as database conditions, so that a filter finds exactly the rows whose badge says the word.
+
+The mirror image of `states.delivery`; a test holds the two against each other for every state.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.db.models import Q
+
+from messaging.models.conversation import needs_attention_q
+from messaging.models.outlook import ClosedGates
+from messaging.states import (
+    HOLD_MARGIN,
+    LIVELY_STATES,
+    SITUATIONS,
+    SLOW_AFTER,
+    Direction,
+    MessageState,
+    OperationStatus,
+)
+
+S = MessageState
+# Wider words that gather several situations; they are no badges.
+ATTENTION = "attention"
+PENDING = "pending"
+# What an operations list can hold: everything but what drivers wrote.
+WORDS = tuple(word for word in SITUATIONS if word != "received")
+
+
+def situation_q(word: str, now: datetime, gates: ClosedGates) -> Q:
+    """The messages whose badge has the key `word`, or that belong to one of the wider words. Raises KeyError for others."""
+    conditions = _wide() | _of_outbox(now, gates) | _of_operations(now) | _of_receipts()
+    return conditions[word]
+
+
+def _wide() -> dict[str, Q]:
+    return {ATTENTION: needs_attention_q(), PENDING: Q(state__in=sorted(LIVELY_STATES))}
+
+
+def _of_outbox(now: datetime, gates: ClosedGates) -> dict[str, Q]:
+    held = Q(state=S.QUEUED, claim_count=0, not_before__gt=now + HOLD_MARGIN)
+    paused = Q(state=S.QUEUED) & _behind(gates) & ~held
+    sending = (Q(state=S.QUEUED) & ~held & ~_behind(gates)) | Q(state__in=[S.CLAIMED, S.POSTING])
+    handed = Q(state=S.ACCEPTED) & _is_pending() & ~_is_slow(now) & Q(failed_attempts=0)
+    return {
+        "waiting": Q(state=S.WAITING),
+        "held": held,
+        "paused": paused,
+        "sending": sending | handed,
+        "not_sent": Q(state=S.REJECTED),
+        "checking": Q(state=S.UNKNOWN),
+        "needs_you": Q(state=S.NEEDS_DECISION),
+        "cancelled": Q(state=S.CANCELLED),
+        "expired": Q(state=S.EXPIRED),
+        "marked_sent": Q(state=S.CLOSED_SENT),
+        "left_unsent": Q(state=S.CLOSED_NOT_SENT),
+    }
+
+
+def _behind(gates: ClosedGates) -> Q:
+    if None in gates:
+        return Q(pk__isnull=False)
+    return Q(connection_id__in=_ids(gates))
+
+
+def _ids(gates: Iterable[int | None]) -> list[int]:
+    return sorted(pk for pk in gates if pk is not None)
+
+
+def _is_pending() -> Q:
+    return Q(operation_status__in=["", OperationStatus.PENDING])
+
+
+def _is_slow(now: datetime) -> Q:
+    return Q(accepted_at__isnull=False, accepted_at__lt=now - SLOW_AFTER)
+
+
+def _of_operations(now: datetime) -> dict[str, Q]:
+    accepted = Q(state=S.ACCEPTED)
+    return {
+        "failed": Q(state=S.FAILED),
+        "unknown_status": accepted & ~_is_pending(),
+        "slow": accepted & _is_pending() & _is_slow(now),
+        "retrying": accepted & _is_pending() & ~_is_slow(now) & Q(failed_attempts__gt=0),
+    }
+
+
+def _of_receipts() -> dict[str, Q]:
+    taken = Q(state=S.SUCCEEDED) | Q(state=S.MIRRORED, direction=Direction.OUT)
+    read = Q(read_at__isnull=False) | Q(record_status="read")
+    delivered = Q(delivered_at__isnull=False) | Q(record_status="delivered")
+    return {
+        "read": taken & read,
+        "delivered": taken & delivered & ~read,
+        "sent": taken & ~delivered & ~read,
+        "received": Q(state=S.MIRRORED, direction=Direction.IN),
+    }

@@ -1,0 +1,151 @@
+"""One message told from the rows: a sentence for people, and its timeline. One statement reads it, nothing writes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import OuterRef, QuerySet
+from django.db.models.functions import JSONObject
+
+from messaging.models import Decision, Message, OperationLog, SendAttempt
+from messaging.states import LIVELY_STATES, Badge, Direction, MessageState
+
+S = MessageState
+# A receipt that has not come by then is not waited for on an open page.
+RECEIPT_PATIENCE = timedelta(hours=24)
+
+_LOG = ("catena_id", "status", "error_type", "error_details", "response_status_code", "response_headers")
+_PERSON = {"first": "user__first_name", "last": "user__last_name", "login": "user__username"}
+_POST = ("id", "outcome", "http_status", "error_class", "error_text")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of Catena at the provider. `headers` passed the allow-list before they were stored."""
+
+    number: int
+    catena_id: str
+    at: datetime
+    status: str
+    error_type: str
+    details: str
+    code: int | None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One POST of ours to Catena. `outcome` and `finished_at` are None while it is open."""
+
+    id: int
+    posting_at: datetime
+    finished_at: datetime | None
+    outcome: str | None
+    http_status: int | None
+    error_class: str
+    error_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One decision of a person on an ambiguous send."""
+
+    id: int
+    kind: str
+    reason: str
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A message with everything that happened to it, each list oldest first, and the badge of this moment."""
+
+    message: Message
+    badge: Badge
+    attempts: Sequence[Attempt]
+    posts: Sequence[Post]
+    verdicts: Sequence[Verdict]
+    now: datetime
+
+    @property
+    def provider(self) -> str:
+        return self.message.connection.provider
+
+    @property
+    def is_pending(self) -> bool:
+        return self.message.state in LIVELY_STATES
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more is expected on the page: a final state, and the last receipt in or no longer waited for."""
+        message = self.message
+        if self.is_pending or message.state == S.NEEDS_DECISION:
+            return False
+        if message.direction == Direction.IN or message.state not in {S.SUCCEEDED, S.MIRRORED}:
+            return True
+        return self.badge.key == "read" or self.now - message.occurred_at > RECEIPT_PATIENCE
+
+
+def with_story(found: "QuerySet[Message]") -> "QuerySet[Message]":
+    """Lets each message of the queryset be told by `tell` without a further query."""
+    logs = OperationLog.objects.filter(operation_id=OuterRef("operation_id")).order_by("catena_created_at", "id")
+    posts = SendAttempt.objects.filter(message_id=OuterRef("pk")).order_by("id")
+    verdicts = Decision.objects.filter(message_id=OuterRef("pk")).order_by("id")
+    return found.select_related(
+        "conversation__driver", "connection__fleet", "sender", "recipient", "operation",
+        "author", "settled_by", "handled_by", "reply_to", "retry_of",
+    ).annotate(
+        told_logs=ArraySubquery(logs.values(row=_packed(_LOG, at="catena_created_at"))),
+        told_posts=ArraySubquery(posts.values(row=_packed(_POST, began="posting_at", ended="finished_at"))),
+        told_verdicts=ArraySubquery(verdicts.values(row=_packed(("id", "kind", "reason"), **_PERSON, at="created_at"))),
+    )  # fmt: skip
+
+
+def _packed(same: Sequence[str], **renamed: str) -> JSONObject:
+    return JSONObject(**{name: name for name in same}, **renamed)
+
+
+def tell(message: Message, badge: Badge, now: datetime) -> Story:
+    """The story of a message that came through `with_story`. No query."""
+    rows = vars(message)
+    return Story(
+        message=message,
+        badge=badge,
+        attempts=[_attempt(number, row) for number, row in enumerate(rows["told_logs"], start=1)],
+        posts=[_post(row) for row in rows["told_posts"]],
+        verdicts=[_verdict(row) for row in rows["told_verdicts"]],
+        now=now,
+    )
+
+
+def _attempt(number: int, row: Mapping[str, Any]) -> Attempt:
+    return Attempt(
+        number=number,
+        catena_id=row["catena_id"],
+        at=datetime.fromisoformat(row["at"]),
+        status=row["status"],
+        error_type=row["error_type"],
+        details=row["error_details"],
+        code=row["response_status_code"],
+        headers=row["response_headers"] if isinstance(row["response_headers"], dict) else {},
+    )
+
+
+def _post(row: Mapping[str, Any]) -> Post:
+    return Post(
+        id=row["id"],
+        posting_at=datetime.fromisoformat(row["began"]),
+        finished_at=datetime.fromisoformat(row["ended"]) if row["ended"] else None,
+        outcome=row["outcome"],
+        http_status=row["http_status"],
+        error_class=row["error_class"],
+        error_text=row["error_text"],
+    )
+
+
+def _verdict(row: Mapping[str, Any]) -> Verdict:
+    by = f"{row['first']} {row['last']}".strip() or row["login"]
+    return Verdict(row["id"], row["kind"], row["reason"], by, datetime.fromisoformat(row["at"]))

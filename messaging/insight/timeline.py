@@ -1,0 +1,192 @@
+"""The steps of a message's life, newest first: people and receipts, Catena's attempts, our own sending.
+
+Steps are ordered by cause first and by time second, because Catena's clock and ours may disagree by seconds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.utils.timezone import localdate
+
+from messaging.insight.meanings import code_hint, code_phrase, error_type_words, span
+from messaging.insight.sentence import clock
+from messaging.insight.story import Attempt, Post, Story
+from messaging.mirror.redaction import redact_headers, scrub
+from messaging.models import User
+from messaging.states import AttemptOutcome, DecisionKind, Direction, MessageState, OperationStatus, Tone
+
+S = MessageState
+# Longer than any undo time: a later `not_before` is a back-off.
+LONGEST_HOLD = timedelta(seconds=60)
+OUTCOME_TONES = {
+    AttemptOutcome.ACCEPTED: Tone.OK,
+    AttemptOutcome.REFUSED: Tone.BAD,
+    None: Tone.WAIT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One entry. `key` is stable, so that a refresh finds it again; `at` None means that nobody knows when."""
+
+    key: str
+    title: str
+    at: datetime | None
+    tone: str
+    gap: str = ""
+    code: int | None = None
+    phrase: str = ""
+    kind: str = ""
+    text: str = ""
+    hint: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_today(self) -> bool:
+        return self.at is not None and localdate(self.at) == localdate()
+
+
+def timeline(story: Story, *, with_headers: bool) -> list[Step]:
+    """Every step, newest first. Response headers only `with_headers`, and only those of the allow-list."""
+    if story.message.state == S.MIRRORED:
+        steps = list(_mirrored(story))
+    else:
+        steps = [*_ours(story), *_attempts(story, with_headers=with_headers), *_ends(story)]
+    return [*reversed(steps)]
+
+
+def _mirrored(story: Story) -> Iterator[Step]:
+    message = story.message
+    if message.direction == Direction.IN:
+        who = message.sender_name or "the driver"
+        yield Step("written", f"Written by {who}", message.occurred_at, Tone.NEUTRAL)
+        yield Step(
+            "arrived",
+            "Reached Backhaul",
+            message.created_at,
+            Tone.OK,
+            gap=_later(message.occurred_at, message.created_at),
+        )
+        return
+    who = f" by {message.sender_name}" if message.sender_name else ""
+    yield Step("written", f"Sent outside Backhaul{who}", message.occurred_at, Tone.OK)
+    yield from _receipts(story)
+
+
+def _ours(story: Story) -> Iterator[Step]:
+    message = story.message
+    yield Step("composed", f"Written by {_name(message.author)}", message.occurred_at, Tone.NEUTRAL)
+    held_for = message.not_before - message.occurred_at if message.not_before else timedelta()
+    if timedelta(seconds=1) < held_for < LONGEST_HOLD and message.not_before:
+        text = f"For undo, until {clock(message.not_before, story.now)}."
+        yield Step("held", f"Held {span(held_for)}", message.occurred_at, Tone.NEUTRAL, text=text)
+    for post in story.posts:
+        yield _post_step(post)
+    if message.accepted_at and not any(post.outcome == AttemptOutcome.ACCEPTED for post in story.posts):
+        yield Step("accepted", "Found at Catena", message.accepted_at, Tone.OK)
+
+
+def _post_step(post: Post) -> Step:
+    outcome = AttemptOutcome(post.outcome) if post.outcome else None
+    took = span(post.finished_at - post.posting_at) if post.finished_at else ""
+    return Step(
+        key=f"post-{post.id}",
+        title=outcome.label if outcome else "Being handed to Catena",
+        at=post.finished_at or post.posting_at,
+        tone=OUTCOME_TONES.get(outcome, Tone.HIGH),
+        gap=f"took {took}" if took else "",
+        code=post.http_status,
+        phrase=code_phrase(post.http_status) if post.http_status else "",
+        text=scrub(post.error_text),
+    )
+
+
+def _attempts(story: Story, *, with_headers: bool) -> Iterator[Step]:
+    before = story.message.accepted_at
+    for attempt in story.attempts:
+        yield _attempt_step(story, attempt, before, with_headers=with_headers)
+        before = attempt.at
+    if story.message.state == S.ACCEPTED:
+        text = "" if story.attempts else "Catena has the message and has not reported a try at the provider."
+        ordinal = "next" if story.attempts else "first"
+        yield Step("awaited", f"Waiting for the {ordinal} attempt", None, Tone.WAIT, text=text)
+
+
+def _attempt_step(story: Story, attempt: Attempt, before: datetime | None, *, with_headers: bool) -> Step:
+    is_success = attempt.status == OperationStatus.SUCCESS
+    headers = sorted(redact_headers(attempt.headers).items()) if with_headers else []
+    words = f"Accepted by {story.provider}." if is_success else _own_words(attempt)
+    return Step(
+        key=f"attempt-{attempt.catena_id}",
+        title=f"Attempt {attempt.number}",
+        at=attempt.at,
+        tone=_tone(attempt.status),
+        gap=_later(before, attempt.at),
+        code=attempt.code,
+        phrase=code_phrase(attempt.code) if attempt.code else "",
+        kind=error_type_words(attempt.error_type),
+        text=words,
+        hint="" if is_success or not attempt.code else code_hint(attempt.code),
+        headers=tuple(headers),
+    )
+
+
+def _own_words(attempt: Attempt) -> str:
+    known = {OperationStatus.FAILED, OperationStatus.SUCCESS}
+    status = "" if attempt.status in known else f"Status: {attempt.status}. "
+    return status + scrub(attempt.details)
+
+
+def _tone(status: str) -> Tone:
+    tones: dict[str, Tone] = {OperationStatus.SUCCESS: Tone.OK, OperationStatus.FAILED: Tone.BAD}
+    return tones.get(status, Tone.NEUTRAL)
+
+
+def _ends(story: Story) -> Iterator[Step]:
+    message = story.message
+    if message.state in {S.SUCCEEDED, S.FAILED}:
+        yield from _final(story)
+    yield from sorted([*_people(story), *_receipts(story)], key=lambda step: step.at or story.now)
+
+
+def _final(story: Story) -> Iterator[Step]:
+    message = story.message
+    is_success = message.state == S.SUCCEEDED
+    if is_success and any(one.status == OperationStatus.SUCCESS for one in story.attempts):
+        return
+    text = "" if story.attempts else "The provider returned no log."
+    title = f"Accepted by {story.provider}" if is_success else "Given up by Catena"
+    yield Step("ended", title, message.settled_at, Tone.OK if is_success else Tone.BAD, text=text)
+
+
+def _people(story: Story) -> Iterator[Step]:
+    message = story.message
+    for verdict in story.verdicts:
+        title = f"{verdict.by} decided: {DecisionKind(verdict.kind).label.lower()}"
+        yield Step(f"decision-{verdict.id}", title, verdict.at, Tone.NEUTRAL, text=verdict.reason)
+    if message.state == S.CANCELLED:
+        yield Step("cancelled", f"Cancelled by {_name(message.settled_by)}", message.settled_at, Tone.NEUTRAL)
+    if message.state == S.EXPIRED:
+        yield Step("expired", "Expired before the first try", message.settled_at, Tone.BAD)
+    if message.handled_at:
+        yield Step("handled", f"Marked as handled by {_name(message.handled_by)}", message.handled_at, Tone.NEUTRAL)
+
+
+def _receipts(story: Story) -> Iterator[Step]:
+    message = story.message
+    if message.delivered_at or message.record_status == "delivered":
+        yield Step("delivered", "Delivered", message.delivered_at, Tone.OK)
+    if message.read_at or message.record_status == "read":
+        yield Step("read", "Read", message.read_at, Tone.OK, gap=_later(message.delivered_at, message.read_at))
+
+
+def _later(before: datetime | None, at: datetime | None) -> str:
+    """`30 s later`; nothing when a moment is not known or the two clocks disagree."""
+    if before is None or at is None or at <= before:
+        return ""
+    return f"{span(at - before)} later"
+
+
+def _name(user: User | None) -> str:
+    return user.label if user else "somebody"

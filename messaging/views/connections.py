@@ -1,0 +1,145 @@
+"""The connections: whether each can send, how it fares, and what is wrong with it."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count, Q, QuerySet
+from django.http import Http404, HttpResponse
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from messaging import live
+from messaging.insight import listing
+from messaging.insight.health import (
+    DEGRADED_BELOW,
+    FAILING_RUN,
+    NEWEST_OPERATIONS,
+    SILENT_TRIES,
+    counts,
+    health,
+    with_counts,
+)
+from messaging.insight.meanings import span
+from messaging.models import Connection, User
+from messaging.models.outlook import ClosedGates
+from messaging.views.person import PersonRequest
+
+LIST = "messaging/connection_list.html"
+DETAIL = "messaging/connection_detail.html"
+MOST_SHOWN = 200
+RECENT_FAILURES = 10
+SHARE_WORDS = {"read_write": "Read and write", "read": "Read only", "read_only": "Read only"}
+RULES = {
+    "run": FAILING_RUN,
+    "tries": SILENT_TRIES,
+    "percent": round(100 * DEGRADED_BELOW),
+    "newest": NEWEST_OPERATIONS,
+}
+
+
+@require_safe
+def connections(request: PersonRequest) -> HttpResponse:
+    """Every visible connection with its health, narrowed by the words in `q`."""
+    request.glance = live.glance(request.user)
+    words = request.GET.get("q", "").strip()[:100]
+    found = list(_found(request.user, words)[: MOST_SHOWN + 1])
+    now = timezone.now()
+    rows = [row(one, request.glance.gates, now) for one in found[:MOST_SHOWN]]
+    context = {"rows": rows, "words": words, "is_cut": len(found) > MOST_SHOWN, "most": MOST_SHOWN, "rules": RULES}
+    return render(request, LIST, {**context, "section": "connections"})
+
+
+@require_safe
+def connection(request: PersonRequest, uuid: UUID) -> HttpResponse:
+    """One connection: facts, health, gate, drivers and its recent failures."""
+    request.glance = live.glance(request.user)
+    one = _found(request.user, "").filter(catena_id=uuid).annotate(drivers=_drivers()).first()
+    if one is None:
+        raise Http404
+    now = timezone.now()
+    gates = request.glance.gates
+    context = {
+        "row": row(one, gates, now),
+        "drivers": vars(one)["drivers"],
+        "failures": _failures(request.user, one, now, gates),
+        "rules": RULES,
+    }
+    return render(request, DETAIL, {**context, "section": "connections"})
+
+
+def _found(user: User, words: str) -> "QuerySet[Connection]":
+    found = with_counts(Connection.objects.visible_to(user).select_related("fleet", "pinned_sender"))
+    for word in words.split():
+        names = ("fleet__name", "fleet__fleet_ref", "description", "source_name", "tsp_slug")
+        matches = Q()
+        for name in names:
+            matches |= Q(**{f"{name}__icontains": word})
+        found = found.filter(matches)
+    return found.order_by("fleet__name", "source_name", "id")
+
+
+def _drivers() -> Count:
+    reachable = Q(fleet_users__deleted_at=None) & ~Q(fleet_users__is_active=False) & ~Q(fleet_users__is_driver=False)
+    return Count("fleet_users", filter=reachable)
+
+
+def _failures(user: User, one: Connection, now: datetime, gates: ClosedGates) -> list[listing.Row]:
+    chosen = listing.OperationFilter(status="failed", connection_id=one.pk, span="all")
+    found = listing.outgoing(user, chosen, now, gates).order_by("-occurred_at", "-id")
+    return listing.read_rows(found, RECENT_FAILURES, now, gates)
+
+
+def row(one: Connection, gates: ClosedGates, now: datetime) -> dict[str, Any]:
+    """What the templates print of a connection that came through `with_counts`. No query."""
+    found, obstacle = counts(one), one.sending_obstacle
+    return {
+        "uuid": str(one.catena_id),
+        "url": f"/connections/{one.catena_id}/",
+        "connection": one,
+        "fleet": one.fleet.name if one.fleet else "No fleet",
+        "obstacle": obstacle,
+        "health": health(obstacle, found),
+        "counts": found,
+        "gate": gates.get(None) or gates.get(one.pk),
+        "share": share_words(one.share_level),
+        "synced": _ago(one.last_successful_execution_at, now),
+        "next": _due(one.next_execution_at, now),
+        "schedule": one.schedule_status or "",
+    }
+
+
+def share_words(level: str | None) -> str:
+    """Catena's share level in words; a level that we do not know stays as it is, None is not known."""
+    return "Not reported" if level is None else SHARE_WORDS.get(level, level)
+
+
+def _ago(at: datetime | None, now: datetime) -> str:
+    return f"synced {_coarse(now - at)} ago" if at else ""
+
+
+def _due(at: datetime | None, now: datetime) -> str:
+    if at is None:
+        return ""
+    return f"next in {_coarse(at - now)}" if at > now else f"next was due {_coarse(now - at)} ago"
+
+
+def _coarse(length: timedelta) -> str:
+    """Whole seconds: a page is never exact to a tenth."""
+    return span(timedelta(seconds=max(round(length.total_seconds()), 0)))
+
+
+def paint_connections(request: PersonRequest, look: live.Glance, since: live.Cursor, scope: live.Scope) -> list[str]:
+    """What the list, or with `q` naming one connection its page, repaints. One query; `since` and `scope` narrow nothing."""
+    now = timezone.now()
+    wanted = request.GET.get("q", "")
+    found = _found(request.user, "")
+    try:
+        found = found.filter(catena_id=UUID(wanted)) if wanted else found
+    except ValueError:
+        return []
+    rows = [row(one, look.gates, now) for one in found[:MOST_SHOWN]]
+    template = DETAIL if wanted else LIST
+    return [render_to_string(f"{template}#changes", {"rows": rows, "row": rows[0]}, request)] if rows else []

@@ -1,0 +1,79 @@
+"""The page of one message: what became of it, every attempt, and what a person can do about it."""
+
+from typing import Any
+from uuid import UUID
+
+from django.http import Http404, HttpResponse
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from messaging import live
+from messaging.access import can_review, is_administrator
+from messaging.insight.sentence import identities, sentence, support_text
+from messaging.insight.story import Story, tell, with_story
+from messaging.insight.timeline import timeline
+from messaging.models import Message, User, message_delivery
+from messaging.models.outlook import ClosedGates
+from messaging.states import CANCELLABLE_STATES, Direction
+from messaging.views.painting import Paint
+from messaging.views.person import PersonRequest
+
+TEMPLATE = "messaging/message_detail.html"
+
+
+@require_safe
+def message(request: PersonRequest, uuid: UUID) -> HttpResponse:
+    """Everything known of one message. Two queries: the look and the story."""
+    request.glance = live.glance(request.user)
+    story = _story(request.user, request.glance.gates, uuid=uuid)
+    if story is None:
+        raise Http404
+    return render(request, TEMPLATE, {**_context(request.user, story), "section": "operations"})
+
+
+def _story(user: User, gates: ClosedGates, **key: Any) -> Story | None:
+    now = timezone.now()
+    found = with_story(Message.objects.visible_to(user).filter(deleted_at=None, **key)).first()
+    return tell(found, message_delivery(found, now, gates), now) if found else None
+
+
+def _context(user: User, story: Story) -> dict[str, Any]:
+    sees_headers = can_review(user) or is_administrator(user)
+    shown = story.message
+    return {
+        "story": story,
+        "shown": shown,
+        "heading": _heading(story),
+        "sentence": sentence(story),
+        "steps": timeline(story, with_headers=sees_headers),
+        "identities": identities(story),
+        "support": support_text(story, with_headers=sees_headers),
+        "can_undo": shown.state in CANCELLABLE_STATES and shown.claim_count == 0,
+        "needs_handling": shown.handled_at is None and story.badge.key in {"failed", "not_sent", "expired"},
+        "is_incoming": shown.direction == Direction.IN,
+    }
+
+
+def _heading(story: Story) -> str:
+    shown = story.message
+    if shown.direction == Direction.IN:
+        return f"Message from {shown.sender_name or shown.conversation.driver.name}"
+    return f"Message to {shown.conversation.driver.name}"
+
+
+def paint_message(request: PersonRequest, look: live.Glance, since: live.Cursor, scope: live.Scope) -> Paint:
+    """What the open page repaints: head, timeline and ids of this message. One query."""
+    story = _story(request.user, look.gates, pk=scope.message_id)
+    if story is None:
+        return Paint(goes_on=False)
+    html = render_to_string(f"{TEMPLATE}#changes", _context(request.user, story), request)
+    return Paint([html], polite=_news(request.user, story, since), goes_on=not story.is_over)
+
+
+def _news(user: User, story: Story, since: live.Cursor) -> str:
+    """The end of one's own message, to be spoken once; nothing for steps on the way and for other people's messages."""
+    shown = story.message
+    has_ended = shown.settled_at is not None and shown.settled_at.timestamp() >= since.taken_at
+    return f"{_heading(story)}: {story.badge.long}" if has_ended and shown.author_id == user.pk else ""
