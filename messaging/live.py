@@ -5,6 +5,7 @@ own snapshot at the last look: a row is news when its transaction was not yet vi
 that, and nothing is skipped; what is read between two statements of one look may be told twice, which a morph ignores.
 """
 
+import json
 import re
 import time
 from dataclasses import dataclass
@@ -187,10 +188,11 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None) -> G
     )
 
 
-def _closed(gates: list[list[Any]] | None) -> ClosedGates:
+def _closed(gates: str | None) -> ClosedGates:
+    # Django hands JSON of a raw cursor over as text.
     return {
         connection_id: ClosedGate(reason, datetime.fromtimestamp(float(until), UTC) if until is not None else None)
-        for connection_id, reason, until in gates or []
+        for connection_id, reason, until in json.loads(gates or "[]")
     }
 
 

@@ -127,3 +127,18 @@ def test_a_look_costs_one_query_and_its_rows_another(
     with django_assert_num_queries(2):
         look = live.glance(mara, live.Scope(conversation_id=conversation.pk), since)
         rows.changed_rows(mara, conversation.pk, since, timezone.now(), look.gates)
+
+
+@pytest.mark.django_db
+def test_a_look_names_every_gate_that_stops_sending_now(conversation: models.Conversation, mara: models.User) -> None:
+    until = timezone.now().replace(microsecond=0) + timedelta(minutes=5)
+    passed = factories.ConnectionFactory()
+    models.Gate.objects.create(
+        connection=conversation.connection, state="closed", reason="Too many requests", until=until
+    )
+    models.Gate.objects.create(connection=passed, state="closed", reason="Over", until=timezone.now())
+    models.Gate.objects.create(state="locked", reason="Restored from a backup")
+    assert live.glance(mara).gates == {
+        conversation.connection_id: models.outlook.ClosedGate("Too many requests", until),
+        None: models.outlook.ClosedGate("Restored from a backup", None),
+    }
