@@ -1,0 +1,37 @@
+"""Doorbells and sweeps: what runs when. Each calls one function of an engine, and none is needed for safety.
+
+A doorbell (a Procrastinate job) brings a message to a worker within milliseconds. The sweeps of `rounds.py` find every
+row whose doorbell was lost, doubled or late.
+"""
+
+import logging
+import os
+import socket
+import threading
+
+from django.db import InterfaceError, OperationalError, connection
+from procrastinate.contrib.django import app
+
+from messaging import conf, doorbell, outbox
+
+logger = logging.getLogger(__name__)
+
+# Set once, when this process has been asked to end: from then on nothing new is claimed.
+stopping = threading.Event()
+
+
+def worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def drain(conversation_id: int) -> None:
+    """Sends what is due in one conversation. Harmless when repeated, late or about a conversation with nothing due."""
+    try:
+        outbox.drain(conversation_id, conf.catena_client(), worker=worker_name(), is_stopping=stopping.is_set)
+    except (OperationalError, InterfaceError) as error:
+        # Not a failed job: the row is still there, and the sweep of due heads will find it.
+        logger.warning("Conversation %d not drained: the database is away (%s)", conversation_id, type(error).__name__)
+        connection.close()
+
+
+app.task(name=doorbell.DRAIN)(drain)

@@ -1,0 +1,192 @@
+"""The sweeps of a worker, on threads of its own.
+
+Not Procrastinate's periodic tasks: those run on the threads that POST, so that a provider who lets eight POSTs hang would
+also stop the reaper, and each tick would cost a job, four events and a row of its defer table (43,000 a day for two
+seconds). Here a round is a call on a monotonic schedule. Rounds that are the whole installation's business take turns by an
+advisory lock and a common timetable, so that ten workers ask Catena no more often than one.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from zlib import crc32
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
+from django.utils import timezone
+
+from messaging import conf, heartbeat, outbox, sync, tasks
+from messaging.models import SyncCursor
+
+logger = logging.getLogger(__name__)
+
+# Any number that no other user of advisory locks in this database takes.
+LOCK_CLASS = 0x6261
+KEEPER_SECONDS = 2.0
+BEAT_SECONDS = 10.0
+TIDY_SECONDS = 60.0
+# A worker that is a little early must not lose its turn to rounding.
+EARLY = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One sweep and its beat in seconds. `is_shared` rounds run once per beat in the whole installation."""
+
+    name: str
+    every: float
+    run: Callable[[], object]
+    is_shared: bool = True
+
+
+def lanes() -> list[list[Round]]:
+    """What runs side by side: a lane is one thread, so that a slow answer of Catena delays nothing that is urgent."""
+    return [
+        [
+            Round("heartbeat", BEAT_SECONDS, beat, is_shared=False),
+            Round("keeper", KEEPER_SECONDS, keep),
+            Round("tidy", TIDY_SECONDS, forget_dead_jobs),
+        ],
+        [Round("due", KEEPER_SECONDS, drain_due, is_shared=False)],
+        [Round("operations", settings.OPERATION_SWEEP_SECONDS, sweep_operations)],
+        [Round("messages", settings.MESSAGE_SWEEP_SECONDS, sweep_messages)],
+        [Round("directory", settings.DIRECTORY_SWEEP_SECONDS, sweep_directory)],
+    ]
+
+
+def beat() -> None:
+    heartbeat.beat(timezone.now())
+
+
+def keep() -> None:
+    """Takes back what dead workers held, gives up what is too old, opens gates in time, promotes what was left behind."""
+    now = outbox.database_clock()
+    outbox.reap(now)
+    outbox.expire(now)
+    outbox.open_due_gates(now)
+    outbox.promote_stranded()
+
+
+def drain_due() -> None:
+    outbox.drain_due(conf.catena_client(), worker=tasks.worker_name(), is_stopping=tasks.stopping.is_set)
+
+
+def sweep_operations() -> None:
+    sync.operations(conf.catena_client(), timezone.now())
+
+
+def sweep_messages() -> None:
+    sync.messages_all(conf.catena_client(), timezone.now())
+
+
+def sweep_directory() -> None:
+    sync.directory(conf.catena_client(), timezone.now())
+
+
+def forget_dead_jobs() -> int:
+    """Deletes the doorbells that vanished workers had in hand; the rows they were about have been found by others."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM procrastinate_jobs WHERE status = 'doing' AND (worker_id IS NULL OR worker_id IN "
+            "(SELECT id FROM procrastinate_workers WHERE last_heartbeat < now() - interval '60 s'))"
+        )
+        return int(cursor.rowcount)
+
+
+@contextmanager
+def turn(round_: Round) -> Iterator[bool]:
+    """Whether this worker may run a shared round now: nobody else is at it, and its beat has come.
+
+    The lock belongs to the database session, so it ends with a worker that dies.
+    """
+    key = crc32(round_.name.encode()) & 0x7FFFFFFF
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK_CLASS, key])
+        if cursor.fetchone() != (True,):
+            yield False
+            return
+    try:
+        yield _has_come(round_)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK_CLASS, key])
+
+
+def _has_come(round_: Round) -> bool:
+    now = outbox.database_clock()
+    row, _ = SyncCursor.objects.get_or_create(name=f"round {round_.name}", connection=None)
+    if row.started_at is not None and row.started_at > now - timedelta(seconds=round_.every * EARLY):
+        return False
+    SyncCursor.objects.filter(pk=row.pk).update(started_at=now)
+    return True
+
+
+def run_round(round_: Round) -> bool:
+    """One round, if it is this worker's turn. True when it ran."""
+    if not round_.is_shared:
+        round_.run()
+        return True
+    with turn(round_) as is_ours:
+        if is_ours:
+            round_.run()
+        return is_ours
+
+
+class Outage:
+    """One line when the database goes away and one when it is back, however many threads notice."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since: float | None = None
+
+    def began(self, error: Exception) -> None:
+        with self._lock:
+            if self._since is None:
+                self._since = time.monotonic()
+                logger.error("The database is away (%s); trying again until it is back", " ".join(str(error).split()))
+
+    def ended(self) -> None:
+        if self._since is None:
+            return
+        with self._lock:
+            if self._since is not None:
+                logger.warning("The database is back after %.0f s", time.monotonic() - self._since)
+                self._since = None
+
+
+def run_lane(lane: Sequence[Round], stop: threading.Event, outage: Outage) -> None:
+    """Runs the rounds of a lane, each on its beat, until `stop` is set. No failure ends it."""
+    due = dict.fromkeys((round_.name for round_ in lane), time.monotonic())
+    while not stop.is_set():
+        for round_ in lane:
+            if time.monotonic() >= due[round_.name] and not stop.is_set():
+                due[round_.name] = time.monotonic() + round_.every
+                _attempt(round_, outage)
+        stop.wait(max(0.0, min(due.values()) - time.monotonic()))
+    connection.close()
+
+
+def _attempt(round_: Round, outage: Outage) -> None:
+    try:
+        run_round(round_)
+        outage.ended()
+    except (OperationalError, InterfaceError) as error:
+        outage.began(error)
+        connection.close()
+    except Exception:
+        logger.exception("The sweep %s failed; it comes again in %.0f s", round_.name, round_.every)
+
+
+def start(stop: threading.Event, outage: Outage) -> list[threading.Thread]:
+    """Every lane on its own thread. The threads are daemons: a sweep that hangs must not keep a process from ending."""
+    threads = [
+        threading.Thread(target=run_lane, args=(lane, stop, outage), name=f"round-{lane[-1].name}", daemon=True)
+        for lane in lanes()
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
