@@ -41,6 +41,7 @@ def test_gzip_is_unpacked_and_fed_piece_by_piece(encoding: str) -> None:
         (b"{}", "br"),
         (b"{}", "gzip, gzip"),
     ],
+    ids=range(10),
 )
 def test_anything_but_one_sound_member_is_refused(raw: bytes, encoding: str) -> None:
     with pytest.raises(BadPayload):
@@ -81,6 +82,7 @@ def test_a_gzip_bomb_costs_no_more_memory_than_its_limit() -> None:
         b"[" * 66 + b"]" * 66,
         b"9" * 10_000,
     ],
+    ids=range(11),
 )
 def test_json_that_cannot_be_read_or_stored_is_a_bad_payload(raw: bytes) -> None:
     with pytest.raises(BadPayload):

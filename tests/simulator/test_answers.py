@@ -59,6 +59,7 @@ def test_every_single_record_can_be_read_by_its_id(reader: Caller) -> None:
         f"{CONNECTIONS}/{uuid4()}/resource-operations/{uuid4()}",
         "/v2/notifications/schemas/message.exploded",
     ],
+    ids=range(7),
 )
 def test_what_does_not_exist_is_a_404(reader: Caller, path: str) -> None:
     refused(reader, reader.get(path), 404, "ApiError")
