@@ -108,11 +108,9 @@ def _pace(world: World, request: Request, ids: dict[str, str]) -> Answer:
     known = {one.name for one in fields(Pace)}
     if strangers := sorted(set(body) - known):
         raise invalid("body", ", ".join(strangers), f"A pace has: {', '.join(sorted(known))}")
-    was_silent = world.pace.chatter_interval is None
     for name, value in body.items():
         setattr(world.pace, name, tuple(value) if isinstance(value, list) else value)
-    if was_silent:
-        drivers.start_chatter(world)
+    drivers.start_chatter(world)
     return Answer(204, has_body=False)
 
 

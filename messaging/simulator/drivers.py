@@ -75,9 +75,10 @@ def write(world: World, driver_id: str, text: str, reply_to_id: str | None = Non
 
 
 def start_chatter(world: World) -> None:
-    """Has drivers write unprompted, for as long as `Pace.chatter_interval` is set. Hold the lock."""
+    """Has drivers write unprompted, for as long as `Pace.chatter_interval` is set. Idempotent. Hold the lock."""
     interval = world.pace.chatter_interval
-    if interval:
+    if interval and not world.is_chatting:
+        world.is_chatting = True
         world.agenda.at(world.later((interval * 0.5, interval * 1.5)), lambda: _chatter(world))
 
 
@@ -136,6 +137,9 @@ def _plan_reply(world: World, message: Message) -> None:
 
 
 def _chatter(world: World) -> None:
+    world.is_chatting = False
+    if world.pace.chatter_interval is None:
+        return
     speakers = [
         user
         for user in world.users.values()

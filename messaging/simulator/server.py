@@ -7,6 +7,7 @@ is held for the handler only, never while a socket is used or the journal is flu
 import contextlib
 import json
 import logging
+import re
 import socket
 import struct
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 _LARGEST_BODY = 4 * 1024 * 1024
 _LONGEST_NAP = 0.1
 _HTML = b"<html><head><title>Bad gateway</title></head><body><h1>It did not work</h1></body></html>"
+_IDENTIFIER = re.compile(r"(?<=/)[0-9a-fA-F-]{36}(?=/|$)")
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on with no time: closing then sends a TCP reset."""
 
@@ -37,8 +39,8 @@ _RESET = struct.pack("ii", 1, 0)
 class SimulatorServer:
     """Serves one world. The port is bound at once; answers come between `start` and `stop`, or inside `with`.
 
-    Raises OSError when the port is in use. With a `state` file the world continues from it; a new `world` should be given
-    each time, since the file is read only once.
+    Raises OSError when the port is in use. With a `state` file a fresh world continues from it. A world that was served before
+    can be served again, by a new server on the same port: what was due goes on.
     """
 
     def __init__(
@@ -73,13 +75,13 @@ class SimulatorServer:
 
     def start(self) -> Self:
         world = self.world
-        world.open_files(
-            JournalFile(self._journal) if self._journal else None, StateFile(self._state) if self._state else None
-        )
+        journal = JournalFile(self._journal) if self._journal else None
+        state = StateFile(self._state) if self._state else None
         self._post_office.open()
         with world.lock:
-            operations.resume(world)
-            drivers.resume(world)
+            if world.open_files(journal, state):
+                operations.resume(world)
+                drivers.resume(world)
             drivers.start_chatter(world)
         for thread in self._threads:
             thread.start()
@@ -91,8 +93,12 @@ class SimulatorServer:
             return
         self.stopping.set()
         self.world.agenda.wake()
-        self._http.shutdown()
+        is_started = self._threads[0].is_alive()
+        if is_started:
+            self._http.shutdown()
         self._http.server_close()
+        if not is_started:
+            return
         self._http.drop_all()
         for thread in self._threads:
             thread.join(1.0)
@@ -163,7 +169,7 @@ class _Exchange(BaseHTTPRequestHandler):
         is_write = self.command == "POST" and path.rstrip("/") in routes.WRITE_PATHS
         if not path.startswith(control.PREFIX):
             with simulator.world.lock:
-                simulator.world.requests_seen[f"{self.command} {path}"] += 1
+                simulator.world.requests_seen[f"{self.command} {_IDENTIFIER.sub('{id}', path)}"] += 1
                 simulator.world.posts_seen += is_write
         request = self._request(path)
         if request is None:

@@ -80,10 +80,13 @@ class World:
         """For subscriptions that bring none; None means that each gets its own."""
         self.webhook_logs: dict[str, list[LogEntry]] = {}
         self.dead_letters: dict[str, deque[Event]] = {}
+        self.is_served = False
+        """Whether a server has been started for it, now or before."""
+        self.is_chatting = False
         self.posts_seen = 0
         """POST requests to the two write endpoints, accepted or not, counted before anything else happens to them."""
         self.requests_seen: Counter[str] = Counter()
-        """Requests of every kind by method and path, those of the control plane left out."""
+        """Requests of every kind by method and path with `{id}` for identifiers, those of the control plane left out."""
         self._now = now
         self._journal_file: JournalFile | None = None
         self._state_file: StateFile | None = None
@@ -197,15 +200,20 @@ class World:
         if self._state_file:
             self._state_file.add(kind, identity, {})
 
-    def open_files(self, journal: JournalFile | None, state: StateFile | None) -> None:
-        """Continues what the files say, and writes to them from now on."""
+    def open_files(self, journal: JournalFile | None, state: StateFile | None) -> bool:
+        """Continues what the files say, unless this world has lived already, and writes to them from now on.
+
+        True when records were restored, whose next steps are not on the agenda yet.
+        """
         with self.lock:
-            self._journal_file = journal
-            if journal:
+            is_fresh, self.is_served = not self.is_served, True
+            self._journal_file, self._state_file = journal, None
+            if journal and is_fresh:
                 self.journal[:0] = journal.past
-            if state:
+            if state and is_fresh:
                 self._restore(state)
             self._state_file = state
+            return bool(state) and is_fresh
 
     def close_files(self) -> None:
         with self.lock:

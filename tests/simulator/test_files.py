@@ -95,3 +95,27 @@ def test_concurrent_writers_lose_and_repeat_no_line(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
     assert sorted(line["operation_id"] for line in lines) == sorted(accepted)
     assert [line["sequence"] for line in lines] == list(range(1, 151))
+
+
+def test_a_world_can_be_served_again_on_the_same_port_and_goes_on(tmp_path: Path) -> None:
+    clock, journal = Clock(), tmp_path / "journal.jsonl"
+    world = World(now=clock, pace=Pace(queue_delay=(5, 5)))
+    with SimulatorServer(world, journal=journal) as server:
+        caller, port = Caller(server).sign_in(), int(server.url.rsplit(":", 1)[1])
+        receipt = caller.send("Before the outage").json
+
+    clock.forward(6)
+    with SimulatorServer(world, port=port, journal=journal) as server:
+        ended = Caller(server).sign_in().ended(receipt)
+
+    assert [log["status"] for log in ended["logs"]] == ["success"]
+    assert [entry.operation_id for entry in world.journal] == [receipt["id"]]
+
+
+def test_a_server_that_was_never_started_can_be_stopped() -> None:
+    server = SimulatorServer(World())
+
+    server.stop()
+
+    with SimulatorServer(World(), port=int(server.url.rsplit(":", 1)[1])) as other:
+        assert other.url == server.url
