@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import JSONField, QuerySet
 from django.db.models.expressions import RawSQL
 
 from messaging.models import Connection
@@ -80,7 +80,7 @@ class Health:
 
 def with_counts(found: "QuerySet[Connection]") -> "QuerySet[Connection]":
     """Lets each connection of the queryset be counted by `counts` without a further query."""
-    return found.annotate(told_counts=RawSQL(_COUNTS, ()))  # noqa: S611 (constants)
+    return found.annotate(told_counts=RawSQL(_COUNTS, (), JSONField()))  # noqa: S611 (constants)
 
 
 def counts(connection: Connection) -> Counts:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import JSONField, Q, QuerySet
 from django.db.models.expressions import RawSQL
 
 from messaging.insight.figures import figures_sql
@@ -110,7 +110,7 @@ def read_rows(found: "QuerySet[Message]", most: int, now: datetime, gates: Close
 
 def read_changed(user: User, found: "QuerySet[Message]", most: int, now: datetime, gates: ClosedGates) -> list[Row]:
     """The same, newest first, each row with the `figures` of this moment for `figures.parse`. Still one query."""
-    carried = RawSQL(figures_sql(user), ())  # noqa: S611 (constants and an integer key)
+    carried = RawSQL(figures_sql(user), (), JSONField())  # noqa: S611 (constants and an integer key)
     rows = found.order_by("-occurred_at", "-id").annotate(figures=carried).values(*_COLUMNS, "figures")[:most]
     return [_row(row, now, gates) for row in rows]
 

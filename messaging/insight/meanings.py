@@ -24,10 +24,10 @@ CODE_HINTS = {
     504: "A part of the provider did not answer in time.",
 }
 ERROR_TYPES = {
-    "auth": "Credentials",
-    "validation": "Content",
-    "network": "Network",
-    "tsp": "Provider",
+    "auth": "Credentials refused",
+    "validation": "Content refused",
+    "network": "Network trouble",
+    "tsp": "Provider error",
 }
 
 
@@ -57,7 +57,7 @@ def code_hint(code: int) -> str:
 
 
 def error_type_words(error_type: str) -> str:
-    """Catena's error type as one word for people; one that we do not know stays as it is."""
+    """Catena's error type in words for people; one that we do not know stays as it is."""
     return ERROR_TYPES.get(error_type, error_type)
 
 
@@ -88,4 +88,13 @@ def span(length: timedelta) -> str:
         if whole >= size:
             tail = whole % size // smaller
             return f"{whole // size} {word}" + (f" {tail} {rest}" if tail else "")
+    return f"{whole} s"
+
+
+def rough_span(length: timedelta) -> str:
+    """A length of time in its largest unit alone, rounded down, for words beside a clock: `50 s`, `4 min`, `3 h`, `2 d`."""
+    whole = max(int(length.total_seconds()), 0)
+    for size, word in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if whole >= size:
+            return f"{whole // size} {word}"
     return f"{whole} s"

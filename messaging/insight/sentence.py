@@ -32,8 +32,9 @@ def _parts(story: Story) -> Iterator[str]:
             yield _counted("Failed after", len(story.attempts)) if story.attempts else "Failed."
             yield from _last_try(story)
         case "retrying":
-            yield f"{_number(message.failed_attempts)} failed so far; Catena tries again by itself."
+            yield f"{_number(message.failed_attempts)} failed so far."
             yield from _last_try(story)
+            yield "Catena tries again by itself."
         case "slow":
             yield f"Taking longer than usual: Catena has had it for {_since(message.accepted_at, story.now)}."
             yield from _last_try(story)

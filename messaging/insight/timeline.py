@@ -10,15 +10,13 @@ from datetime import datetime, timedelta
 from django.utils.timezone import localdate
 
 from messaging.insight.meanings import code_hint, code_phrase, error_type_words, span
-from messaging.insight.sentence import clock
 from messaging.insight.story import Attempt, Post, Story
 from messaging.mirror.redaction import redact_headers, scrub
 from messaging.models import User
-from messaging.states import AttemptOutcome, DecisionKind, Direction, MessageState, OperationStatus, Tone
+from messaging.states import HOLD_MARGIN, AttemptOutcome, DecisionKind, Direction, MessageState, OperationStatus, Tone
 
 S = MessageState
-# Longer than any undo time: a later `not_before` is a back-off.
-LONGEST_HOLD = timedelta(seconds=60)
+LONGEST_HOLD = timedelta(seconds=max(User.UndoTime.values))
 OUTCOME_TONES = {
     AttemptOutcome.ACCEPTED: Tone.OK,
     AttemptOutcome.REFUSED: Tone.BAD,
@@ -77,14 +75,21 @@ def _mirrored(story: Story) -> Iterator[Step]:
 def _ours(story: Story) -> Iterator[Step]:
     message = story.message
     yield Step("composed", f"Written by {_name(message.author)}", message.occurred_at, Tone.NEUTRAL)
-    held_for = message.not_before - message.occurred_at if message.not_before else timedelta()
-    if timedelta(seconds=1) < held_for < LONGEST_HOLD and message.not_before:
-        text = f"For undo, until {clock(message.not_before, story.now)}."
-        yield Step("held", f"Held {span(held_for)}", message.occurred_at, Tone.NEUTRAL, text=text)
+    yield from _hold(story)
     for post in story.posts:
         yield _post_step(post)
     if message.accepted_at and not any(post.outcome == AttemptOutcome.ACCEPTED for post in story.posts):
         yield Step("accepted", "Found at Catena", message.accepted_at, Tone.OK)
+
+
+def _hold(story: Story) -> Iterator[Step]:
+    """The undo time as the author saw it. A longer wait is a back-off, which the next POST tells."""
+    message = story.message
+    if message.not_before is None:
+        return
+    held_for = message.not_before - HOLD_MARGIN - message.occurred_at
+    if timedelta() < held_for <= LONGEST_HOLD:
+        yield Step("held", f"Held {span(held_for)} for undo", message.occurred_at, Tone.NEUTRAL)
 
 
 def _post_step(post: Post) -> Step:

@@ -1,6 +1,6 @@
 """The connections: whether each can send, how it fares, and what is wrong with it."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from messaging.insight.health import (
     health,
     with_counts,
 )
-from messaging.insight.meanings import span
+from messaging.insight.meanings import rough_span
 from messaging.models import Connection, User
 from messaging.models.outlook import ClosedGates
 from messaging.views.person import PersonRequest
@@ -117,18 +117,13 @@ def share_words(level: str | None) -> str:
 
 
 def _ago(at: datetime | None, now: datetime) -> str:
-    return f"synced {_coarse(now - at)} ago" if at else ""
+    return f"Synced {rough_span(now - at)} ago" if at else ""
 
 
 def _due(at: datetime | None, now: datetime) -> str:
     if at is None:
         return ""
-    return f"next in {_coarse(at - now)}" if at > now else f"next was due {_coarse(now - at)} ago"
-
-
-def _coarse(length: timedelta) -> str:
-    """Whole seconds: a page is never exact to a tenth."""
-    return span(timedelta(seconds=max(round(length.total_seconds()), 0)))
+    return f"next in {rough_span(at - now)}" if at > now else f"next was due {rough_span(now - at)} ago"
 
 
 def paint_connections(request: PersonRequest, look: live.Glance, since: live.Cursor, scope: live.Scope) -> list[str]:

@@ -136,7 +136,7 @@ def test_a_look_names_every_gate_that_stops_sending_now(conversation: models.Con
     models.Gate.objects.create(
         connection=conversation.connection, state="closed", reason="Too many requests", until=until
     )
-    models.Gate.objects.create(connection=passed, state="closed", reason="Over", until=timezone.now())
+    models.Gate.objects.create(connection=passed, state="closed", reason="Over", until=timezone.now() - timedelta(1))
     models.Gate.objects.create(state="locked", reason="Restored from a backup")
     assert live.glance(mara).gates == {
         conversation.connection_id: models.outlook.ClosedGate("Too many requests", until),
