@@ -186,12 +186,8 @@ def operation_of(answer: Answer, resource: str, connection_id: UUID, *, is_sync:
     try:
         if answer.status in ACCEPTED:
             return _receipt(answer, resource, connection_id)
-        if (
-            is_sync
-            and answer.status == 502
-            and (failed := _receipt(answer, resource, connection_id)).status == "failed"
-        ):
-            return failed
+        if is_sync and answer.status == 502:
+            return _failed_receipt(answer, resource, connection_id)
         raise failed_write(answer.status, answer.headers, _error_body(answer))
     except BadPayload as error:
         summary = f"Catena may have taken the message, its answer is unreadable: {error}"
@@ -207,6 +203,13 @@ def _receipt(answer: Answer, resource: str, connection_id: UUID) -> Operation:
     operation = Operation.parse_receipt(decode_json(answer.body), resource)
     if operation.connection_id != connection_id:
         raise BadPayload("is not the connection we wrote to", path="connection_id")
+    return operation
+
+
+def _failed_receipt(answer: Answer, resource: str, connection_id: UUID) -> Operation:
+    operation = _receipt(answer, resource, connection_id)
+    if operation.status != "failed":
+        raise BadPayload("does not say failed", path="status")
     return operation
 
 

@@ -151,8 +151,6 @@ class Wire(HTTPConnection):
         raw = bytearray()
         for piece in response.stream(STEP, decode_content=False):
             raw += piece
-            if len(raw) > limit:
-                raise TooLarge("the answer is larger than allowed")
         encoding = response.headers.get("Content-Encoding") if raw else None
         return Answer(response.status, response.headers, bounded_inflate(bytes(raw), encoding, limit))
 
@@ -175,14 +173,16 @@ class TlsWire(Wire, HTTPSConnection):
 def _dial(host: str, port: int, deadline: Deadline) -> socket.socket:
     """Connects to the first address that answers; the deadline covers all of them together, and the TLS handshake.
 
-    Only the resolver's own time is outside our control; it is counted afterwards.
+    Each address gets its share of the time, so that one that swallows packets does not keep us from the next. Only the
+    resolver's own time is outside our control; it is counted afterwards.
     """
     failure: OSError = OSError("the name has no address")
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for tried, (family, kind, protocol, _, address) in enumerate(addresses):
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.settimeout(deadline.left())
+            sock.settimeout(deadline.left() / (len(addresses) - tried))
             sock.connect(address)
             sock.settimeout(deadline.left())
         except OSError as error:

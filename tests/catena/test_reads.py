@@ -130,7 +130,12 @@ def test_a_broken_exchange_is_unavailable_close_to_the_limit(
 
 
 def test_a_read_works_again_after_any_failure(reader: CatenaClient, server: RawServer) -> None:
-    for broken in (Peer.reset, answering(ok(USER)[:-9]), answering(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")):
+    for broken in (
+        Peer.reset,
+        Peer.hang,
+        answering(ok(USER)[:-9]),
+        answering(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"),
+    ):
         server.play(broken)
         failure(reader)
         server.wait_until_idle()

@@ -1,13 +1,16 @@
 """Failures before the first byte: provably unsent, with not one byte of a request on the wire; and the line itself."""
 
 import json
+import socket
 import time
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import pytest
 
 from messaging.catena.client import CatenaClient
 from messaging.catena.errors import Ambiguous, CatenaError, ProvenUnsent, RateLimited, Unauthorized
+from messaging.catena.transport import Deadline, TimedSocket, Transport
 from messaging.catena.types import MessageDraft, Operation
 from tests.catena.fake_catena import TOKEN_PATH, FakeCatena, Reply, example
 from tests.catena.raw_server import CERTIFICATE, Peer, RawServer, raw_server, refusing_port, unanswering_port
@@ -227,16 +230,28 @@ def test_the_connection_is_ready_when_the_hook_runs(catena: FakeCatena, server: 
     assert received == [b""]
 
 
-def test_a_small_request_leaves_in_one_write(catena: FakeCatena, server: RawServer, draft: MessageDraft) -> None:
-    pieces: list[int] = []
+class RecordingSocket:
+    """A socket as far as writing goes."""
 
-    def script(peer: Peer) -> None:
-        peer.read_some()
-        pieces.append(len(peer.received))
-        peer.write(ACCEPTED)
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
 
-    server.play(script)
-    CatenaClient(catena.config(api_url=f"http://127.0.0.1:{server.port}")).create_message(draft)
-    (received,) = server.requests
-    assert pieces == [len(received)]
-    assert received.endswith(json.dumps(draft.body()).encode())
+    def settimeout(self, seconds: float) -> None:
+        assert 0 < seconds <= 2.0
+
+    def sendall(self, data: bytes) -> None:
+        self.writes.append(data)
+
+
+def test_a_small_request_leaves_in_one_write_that_was_noted_before() -> None:
+    transport = Transport("http://127.0.0.1:9", connect_timeout=1.0, read_timeout=2.0, verify=True)
+    wire, recorder = transport.wire(), RecordingSocket()
+    wire.deadline = Deadline.after(5.0)
+    wire.sock = cast(socket.socket, TimedSocket(cast(socket.socket, recorder), lambda: wire.deadline.left(2.0)))
+    wire.load("POST", "/v2/telematics/messages", {"Content-Type": "application/json"}, b'{"a": 1}')
+    assert (recorder.writes, wire.first_byte_started) == ([], False)
+    wire.transmit()
+    (written,) = recorder.writes
+    assert wire.first_byte_started
+    assert written.startswith(b"POST /v2/telematics/messages HTTP/1.1\r\n")
+    assert written.endswith(b'\r\n\r\n{"a": 1}')
