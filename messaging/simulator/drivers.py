@@ -145,7 +145,7 @@ def _chatter(world: World) -> None:
         for user in world.users.values()
         if user.is_driver and user.is_active and world.connections[user.connection_id].status == "active"
     ]
-    write(world, world.rng.choice(speakers).id, fill(world.rng.choice(CHATTER), world.rng, world.now()))
+    write(world, world.rng.choice(speakers).id, fill(world.rng.choice(CHATTER), world.rng))
     start_chatter(world)
 
 

@@ -168,11 +168,17 @@ CUSTOMERS = (
     "Harvest Foods", "Keystone Paper", "Delmar Home Goods", "Northgate Produce", "Atlas Steel Supply", "Lakeside Beverage",
     "Union Cold Storage", "Pinecrest Furniture", "Garrison Auto Parts", "Twin Rivers Dairy",
 )  # fmt: skip
-CITIES = (
-    "Cheyenne", "Salt Lake City", "Boise", "Kansas City", "Amarillo", "North Platte", "Spokane", "Des Moines", "Tulsa",
-    "Reno", "Billings", "Joplin", "Yakima", "Flagstaff", "Sioux Falls",
-)  # fmt: skip
-HIGHWAYS = ("I-80", "I-84", "I-90", "I-70", "I-35", "US-287", "I-25", "I-40")
+CORRIDORS = {
+    "I-80": ("Cheyenne", "North Platte", "Des Moines", "Reno", "Salt Lake City"),
+    "I-84": ("Boise", "Pendleton", "Ogden"),
+    "I-90": ("Spokane", "Billings", "Sioux Falls", "Missoula"),
+    "I-70": ("Kansas City", "Grand Junction", "Salina"),
+    "I-44": ("Tulsa", "Joplin", "Springfield"),
+    "I-40": ("Amarillo", "Flagstaff", "Albuquerque"),
+    "I-82": ("Yakima", "Ellensburg", "Kennewick"),
+}
+"""A highway and cities on it, so that no driver is told to take a road that does not go there."""
+
 CHATTER = (
     "Rolling out of {city}, ETA {time}.",
     "At {customer} now, waiting on a door.",

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from random import Random
 
 from messaging.simulator.records import Connection, Message, Provider, User
-from messaging.simulator.scripts import CITIES, CUSTOMERS, HIGHWAYS, SCRIPTS
+from messaging.simulator.scripts import CORRIDORS, CUSTOMERS, SCRIPTS
 from messaging.simulator.wire import stable_id
 
 _LINE = re.compile(r"^(?P<who>[DO])(?P<mark>[!>-]?) (?P<gap>\d+) \| (?P<text>.+)$")
@@ -34,14 +34,15 @@ class Cast:
     office: User
 
 
-def fill(template: str, rng: Random, moment: datetime) -> str:
+def fill(template: str, rng: Random) -> str:
     """Replaces the slots of a template: the same slot has the same value throughout."""
-    city, other_city = rng.sample(CITIES, 2)
+    highway = rng.choice(list(CORRIDORS))
+    city, other_city = rng.sample(CORRIDORS[highway], 2)
     slots = {
         "customer": rng.choice(CUSTOMERS),
         "city": city,
         "city2": other_city,
-        "highway": rng.choice(HIGHWAYS),
+        "highway": highway,
         "dock": rng.randrange(1, 48),
         "gate": rng.choice("ABCDE"),
         "exit": rng.randrange(12, 380),
@@ -50,7 +51,7 @@ def fill(template: str, rng: Random, moment: datetime) -> str:
         "seal": rng.randrange(1000, 9999),
         "minutes": rng.randrange(15, 55),
         "miles": rng.randrange(280, 610),
-        "time": f"{(moment + timedelta(hours=2)).hour:02d}:{rng.choice(('00', '15', '30', '45'))}",
+        "time": f"{rng.randrange(7, 18):02d}:{rng.choice(('00', '15', '30', '45'))}",
     }
     return template.format_map(slots)
 
@@ -70,7 +71,7 @@ def _talk(rng: Random, began: datetime, cast: Cast) -> Iterator[Message]:
     quiet_days = 3 if cast.connection.status == "stale" or not cast.driver.is_active else 0
     days = sorted(rng.sample(range(quiet_days, 7), rng.choice((1, 2, 2, 3))), reverse=True)
     for day, script in zip(days, rng.sample(SCRIPTS, len(days)), strict=True):
-        lines = [_parse(line) for line in fill(script, rng, began).strip().splitlines()]
+        lines = [_parse(line) for line in fill(script, rng).strip().splitlines()]
         length = sum((line.gap for line in lines), timedelta())
         age = timedelta(minutes=rng.randrange(3, 300)) + length
         if day:

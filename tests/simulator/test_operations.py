@@ -50,9 +50,9 @@ def test_a_sent_message_is_listed_under_the_resource_id_of_its_operation(caller:
 
 
 def test_a_reply_keeps_its_link_to_the_message_it_answers(caller: Caller, world: World) -> None:
-    said = next(one for one in world.messages.values() if one.sent_by_driver and one.connection_id in world.connections)
-    index = list(world.connections).index(said.connection_id)
-    reply = caller.send("Yes.", connection=index, recipient_id=said.sender_id, reply_to_message_id=said.id)
+    healthy = next(iter(world.connections))
+    said = next(one for one in world.messages.values() if one.sent_by_driver and one.connection_id == healthy)
+    reply = caller.send("Yes.", recipient_id=said.sender_id, reply_to_message_id=said.id)
     assert reply.status == 202
 
     ended = caller.ended(reply.json)
