@@ -13,6 +13,7 @@ from django.db.models import Q
 
 from messaging.catena import types
 from messaging.mirror.changes import Change, cut, differing, overwrite, upsert
+from messaging.mirror.redaction import keepable
 from messaging.models import Connection, Fleet, FleetUser
 
 # The `catena_updated_at` of a row that only stands in for a record: any real record is newer.
@@ -31,13 +32,13 @@ def apply_fleet(record: types.Fleet) -> Change:
         "fleet_ref": cut(Fleet, "fleet_ref", record.fleet_ref) or None,
         "catena_created_at": record.created_at,
         "catena_updated_at": record.updated_at,
-        "raw": dict(record.raw),
+        "raw": keepable(record.raw),
     }
     return upsert(Fleet, record.id, columns)
 
 
 def apply_connection(record: types.Connection) -> Change:
-    """Never stores credentials, masked or not. A fleet that we have not been shown leaves the link empty."""
+    """Never stores credentials, masked or not, at any depth. A fleet that we have not been shown leaves the link empty."""
     fleet = Fleet.objects.filter(catena_id=record.fleet_id).first() if record.fleet_id else None
     columns = {
         "fleet_id": fleet.pk if fleet else None,
@@ -47,7 +48,7 @@ def apply_connection(record: types.Connection) -> Change:
         "status": cut(Connection, "status", record.status),
         "catena_created_at": record.created_at,
         "catena_updated_at": record.updated_at,
-        "raw": {name: value for name, value in record.raw.items() if name != "credentials"},
+        "raw": keepable(record.raw),
     }
     return upsert(Connection, record.id, columns)
 

@@ -4,12 +4,13 @@ Three kinds of columns. Receipts only move forward. Links (ids, threads, partici
 Content follows the newest `updated_at`; of two with the same time the fuller body is kept.
 """
 
+from dataclasses import fields
 from typing import Any
 
 from messaging.catena import types
 from messaging.mirror.changes import cut, differing
 from messaging.mirror.parties import Place
-from messaging.mirror.redaction import keepable, storable_text
+from messaging.mirror.redaction import SECRET_KEY, keepable, storable_text, verbatim
 from messaging.models import Message
 from messaging.states import MessageState
 
@@ -18,6 +19,8 @@ RECORD_COLUMNS = (
     "source_id", "thread_id", "source_thread_id", "record_status", "delivered_at", "read_at", "catena_updated_at",
     "deleted_at", "raw",
 )  # fmt: skip
+# Fields that the contract describes: ids, times, words and names.
+KNOWN = frozenset(column.name for column in fields(types.Message))
 # Words that we do not know stand after `sent`, so that they are seen, and before those that a receipt rests on.
 RANKS = {"pending": 1, "sent": 2, "delivered": 4, "read": 5}
 UNKNOWN_RANK = 3
@@ -66,16 +69,18 @@ def _receipts(row: Message, record: types.Message) -> dict[str, Any]:
 def _version(row: Message, record: types.Message) -> dict[str, Any]:
     if is_newer(row, record):
         return {"catena_updated_at": record.updated_at, "deleted_at": record.deleted_at, "raw": _raw(record)}
-    if record.updated_at != row.catena_updated_at or len(record.raw) <= len(row.raw or ()):
-        return {}
-    raw = _raw(record)
-    return {"raw": raw} if len(raw) > len(row.raw or ()) else {}
+    is_fuller = record.updated_at == row.catena_updated_at and len(_kept(record)) > len(row.raw or ())
+    return {"raw": _raw(record)} if is_fuller else {}
+
+
+def _kept(record: types.Message) -> list[str]:
+    """The fields of the body that may be stored; the text has its own column."""
+    return [name for name in record.raw if name != "message_text" and not SECRET_KEY.search(name)]
 
 
 def _raw(record: types.Message) -> dict[str, Any]:
-    """The body without the text, which has its own column."""
-    kept: dict[str, Any] = keepable({name: value for name, value in record.raw.items() if name != "message_text"})
-    return kept
+    """The body as it came; what we do not know by name is searched for secrets first."""
+    return {name: verbatim(record.raw[name]) if name in KNOWN else keepable(record.raw[name]) for name in _kept(record)}
 
 
 def _content(row: Message, record: types.Message, place: Place) -> dict[str, Any]:
