@@ -72,39 +72,33 @@ def _unchanged(record: types.Operation) -> Operation | None:
     return operation if {(log.id, log.updated_at) for log in record.logs} <= stored else None
 
 
-def bind_operation(
-    message: Message, record: types.Operation, *, now: datetime | None = None, fence: int | None = None
-) -> bool:
-    """Gives a message its operation and the state that follows from it.
+def bind_operation(message: Message, record: types.Operation, now: datetime) -> bool:
+    """Gives a message its operation and the state that follows from it; `message` then shows the new state.
 
-    The caller holds the conversation's lock, closes the attempt, promotes the next message and summarises.
-
-    False, with nothing changed, when the message has moved on, when `fence` (if given) is no longer its fence, or when
-    the operation proves another message already.
+    The caller holds the conversation's lock and has read `message` under it; it closes the attempt, promotes the next
+    message and summarises. False, with nothing changed of the message, when its state does not allow it or the operation
+    proves another message already.
     """
-    now = now or timezone.now()
-    current = Message.objects.select_for_update(of=("self",)).select_related("connection").get(pk=message.pk)
-    if current.state not in BINDABLE_STATES or (fence is not None and current.fence != fence):
+    if message.state not in BINDABLE_STATES:
         return False
-    with transaction.atomic():
-        operation = _stored(record, current.connection)
-        if Message.objects.filter(operation=operation).exclude(pk=current.pk).exists():
-            logger.error("Operation %s already belongs to another message than %s", record.id, current.uuid)
-            return False
-        columns = _columns_of(operation, now)
-        moved = Message.objects.filter(pk=current.pk, state=current.state, fence=current.fence).update(
-            **columns,
-            state=_state_of(operation) or S.ACCEPTED,
-            operation=operation,
-            accepted_at=now,
-            next_poll_at=None if _is_final(operation) else now + FIRST_POLL_AFTER,
-            lease_until=None,
-            next_look_at=None,
-        )
-    if moved:
-        _audit_late_proof(current, operation)
-        adopt_record(current, operation)
-    return bool(moved)
+    operation = _stored(record, message.connection)
+    if Message.objects.filter(operation=operation).exclude(pk=message.pk).exists():
+        logger.error("Operation %s already belongs to another message than %s", record.id, message.uuid)
+        return False
+    before, after = message.state, _state_of(operation) or S.ACCEPTED
+    moved = Message.objects.filter(pk=message.pk, state=before, fence=message.fence).update(
+        **{"next_poll_at": now + FIRST_POLL_AFTER, **_columns_of(operation, now)},
+        state=after,
+        operation=operation,
+        accepted_at=now,
+        lease_until=None,
+        next_look_at=None,
+    )
+    if not moved:
+        return False
+    _audit_late_proof(message, operation)
+    message.state, message.operation = after, operation
+    return True
 
 
 def _applied(record: types.Operation, connection: Connection) -> Operation:
@@ -200,14 +194,13 @@ def _audit(action: str, operation: Operation, message: Message | None, detail: d
 
 
 def _stored(record: types.Operation, connection: Connection) -> Operation:
-    """The operation row after the merge, locked. A new row and a known one go the same way."""
+    """The operation row after the merge, locked. A new row and a known one go the same way: merging is idempotent."""
     values = _values_of(record)
-    operation, is_new = Operation.objects.get_or_create(
-        catena_id=record.id, defaults={**values, "connection": connection}
-    )
-    operation = Operation.objects.select_for_update(of=("self",)).select_related("connection").get(pk=operation.pk)
-    if not is_new:
-        _merge(operation, record, values)
+    new = Operation(catena_id=record.id, connection=connection, **values)
+    Operation.objects.bulk_create([new], ignore_conflicts=True)
+    operation = Operation.objects.select_for_update().get(catena_id=record.id)
+    operation.connection = connection
+    _merge(operation, record, values)
     for log in record.logs:
         _store_log(operation, log)
     return operation

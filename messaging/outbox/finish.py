@@ -17,7 +17,7 @@ from messaging.outbox.compose import ring
 from messaging.outbox.gates import close_gate
 from messaging.outbox.queue import lock, promote, unknown_columns
 from messaging.outbox.verdict import Verdict
-from messaging.states import LEASED_STATES, AttemptOutcome, MessageState
+from messaging.states import ATTENTION_STATES, LEASED_STATES, AttemptOutcome, MessageState
 
 logger = logging.getLogger(__name__)
 
@@ -69,10 +69,11 @@ def finish(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta = time
     """
     with transaction.atomic():
         conversation = lock(claim.conversation_id)
-        moved = _move(claim, verdict, now, wait)
+        moved, wants_summary = _move(claim, verdict, now, wait)
         if moved:
             _close_attempt(claim, verdict, now)
             promote(conversation, going_on_until=now)
+        if wants_summary:
             conversation.summarise()
     if not moved:
         logger.warning("Late outcome of message %d: %s, ignored", claim.message_id, verdict.outcome)
@@ -80,18 +81,20 @@ def finish(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta = time
     return moved
 
 
-def _move(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta) -> bool:
+def _move(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta) -> tuple[bool, bool]:
+    """Whether the message moved, and whether that changes what its conversation says of itself."""
     match verdict.outcome:
         case AttemptOutcome.ACCEPTED:
             return _accept(claim, verdict, now)
         case AttemptOutcome.REFUSED:
-            return _set(claim, {S.POSTING}, _settled(verdict, now))
+            moved = _set(claim, {S.POSTING}, _settled(verdict, now))
+            return moved, moved
         case AttemptOutcome.UNSENT:
-            return _requeue(claim, LEASED_STATES, verdict, now + wait, now)
+            return _requeue(claim, LEASED_STATES, verdict, now + wait, now), False
         case AttemptOutcome.UNAUTHORIZED | AttemptOutcome.RATE_LIMITED:
-            return _requeue(claim, {S.POSTING}, verdict, now + wait, now)
+            return _requeue(claim, {S.POSTING}, verdict, now + wait, now), False
         case _:
-            return _set(claim, {S.POSTING}, {**unknown_columns(now), "reason": verdict.reason})
+            return _set(claim, {S.POSTING}, {**unknown_columns(now), "reason": verdict.reason}), False
 
 
 def _set(claim: Claim, states: set[MessageState] | frozenset[MessageState], columns: dict[str, Any]) -> bool:
@@ -109,13 +112,15 @@ def _settled(verdict: Verdict, now: datetime) -> dict[str, Any]:
     }
 
 
-def _accept(claim: Claim, verdict: Verdict, now: datetime) -> bool:
+def _accept(claim: Claim, verdict: Verdict, now: datetime) -> tuple[bool, bool]:
     """Also from UNKNOWN, when the reaper gave this worker up too early."""
     assert verdict.operation is not None
-    message = Message.objects.get(pk=claim.message_id)
-    if mirror.bind_operation(message, verdict.operation, now=now, fence=claim.fence):
-        return True
-    return _set(claim, {S.POSTING}, {**unknown_columns(now), "reason": "Catena's answer belongs to another message"})
+    message = Message.objects.select_related("connection").get(pk=claim.message_id)
+    before = message.state
+    if message.fence == claim.fence and mirror.bind_operation(message, verdict.operation, now):
+        return True, bool({before, message.state} & ATTENTION_STATES)
+    columns = {**unknown_columns(now), "reason": "Catena's answer belongs to another message"}
+    return _set(claim, {S.POSTING}, columns), False
 
 
 def _requeue(
@@ -133,12 +138,9 @@ def _requeue(
 
 
 def _close_attempt(claim: Claim, verdict: Verdict, now: datetime) -> None:
-    outcome = verdict.outcome
-    if outcome == AttemptOutcome.ACCEPTED and Message.objects.filter(pk=claim.message_id, state=S.UNKNOWN).exists():
-        outcome = AttemptOutcome.AMBIGUOUS
     attempts = SendAttempt.objects.filter(message_id=claim.message_id, fence=claim.fence)
     attempts.filter(Q(outcome=None) | Q(outcome__in=CORRECTABLE)).update(
-        outcome=outcome,
+        outcome=verdict.outcome,
         finished_at=now,
         http_status=verdict.http_status,
         error_class=verdict.error_class[:100],

@@ -8,7 +8,7 @@ import logging
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Case, Exists, F, OuterRef, Q, When
 
 from messaging.models import AuditEntry, Conversation, Message, SendAttempt, User
 from messaging.outbox.compose import ring
@@ -29,20 +29,17 @@ def lock(conversation_id: int) -> Conversation:
     return Conversation.objects.select_for_update().get(pk=conversation_id)
 
 
-def has_head(conversation_id: int) -> bool:
-    return Message.objects.filter(conversation_id=conversation_id, state__in=HEAD_STATES, detached=False).exists()
-
-
 def promote(conversation: Conversation, going_on_until: datetime | None = None) -> Message | None:
     """Queues the first waiting message when there is no head, and rings for it. The caller holds the lock.
 
     None when there is nothing to promote; safe to call at any time. A caller that itself goes on with what is due by
     `going_on_until` needs no ring for that.
     """
-    if has_head(conversation.pk):
+    line = Message.objects.filter(conversation=conversation, state__in=[*HEAD_STATES, S.WAITING], detached=False)
+    waiting = line.order_by(Case(When(state=S.WAITING, then=1), default=0), "seq").first()
+    if waiting is None or waiting.state != S.WAITING:
         return None
-    waiting = Message.objects.filter(conversation=conversation, state=S.WAITING).order_by("seq").first()
-    if waiting is None or not Message.objects.filter(pk=waiting.pk, state=S.WAITING).update(state=S.QUEUED):
+    if not Message.objects.filter(pk=waiting.pk, state=S.WAITING).update(state=S.QUEUED):
         return None
     waiting.state = S.QUEUED
     assert waiting.not_before is not None

@@ -14,14 +14,13 @@ from json import dumps
 from typing import Protocol
 
 from django.conf import settings
-from django.db import connection as database
-from django.db import transaction
-from django.db.models import F
+from django.db import connection, transaction
 
 from messaging import access
 from messaging.catena import types
 from messaging.models import Decision, Message, SendAttempt
 from messaging.outbox import verdict as verdicts
+from messaging.outbox.clock import Clock, DatabaseClock
 from messaging.outbox.compose import draft_of, fingerprint
 from messaging.outbox.finish import Claim, finish_surely, isolate, reject
 from messaging.outbox.gates import open_gates
@@ -35,6 +34,13 @@ S = MessageState
 PROVEN_UNSENT = frozenset({AttemptOutcome.UNSENT, AttemptOutcome.UNAUTHORIZED, AttemptOutcome.RATE_LIMITED})
 NO_LONGER_ALLOWED = "The author may no longer write to this fleet"
 SWEEP_LIMIT = 200
+# MATERIALIZED, or the planner may run the locking query again for each row and claim more than it locked.
+CLAIM_SQL = """
+WITH head AS MATERIALIZED ({heads})
+UPDATE messaging_message m
+SET state = 'claimed', fence = m.fence + 1, claim_count = m.claim_count + 1, worker = %s, lease_until = %s
+FROM head WHERE m.id = head.pk AND m.state = 'queued' RETURNING m.id, m.fence
+"""
 
 
 class Client(Protocol):
@@ -53,20 +59,12 @@ class NoAuthority(ClaimLost):
     """An earlier POST of this message may have been processed, and no person has decided to repeat it."""
 
 
-def database_clock() -> datetime:
-    """The time all workers agree on, so that a lease means the same to each."""
-    with database.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        row: tuple[datetime] = cursor.fetchone()
-        return row[0]
-
-
 @dataclass(frozen=True, slots=True)
 class Sender:
     """What sending needs from outside: Catena, the time, a name for the log, chance, and whether to stop."""
 
     client: Client
-    clock: Callable[[], datetime] = database_clock
+    clock: Clock
     worker: str = ""
     is_stopping: Callable[[], bool] = field(default=lambda: False)
     jitter: Callable[[float, float], float] = random.uniform
@@ -75,7 +73,7 @@ class Sender:
 def drain(
     conversation_id: int,
     client: Client,
-    clock: Callable[[], datetime] = database_clock,
+    clock: Clock | None = None,
     *,
     worker: str = "",
     is_stopping: Callable[[], bool] = lambda: False,
@@ -86,7 +84,7 @@ def drain(
     Safe at any time and in any number of places at once: whoever claims the head sends it. Messages that are not due
     yet have rung for themselves. `jitter` draws a number of seconds between two bounds.
     """
-    sender = Sender(client, clock, worker, is_stopping, jitter)
+    sender = Sender(client, clock or DatabaseClock(), worker, is_stopping, jitter)
     posts = 0
     while not is_stopping():
         claimed = claim(conversation_id, sender)
@@ -98,17 +96,23 @@ def drain(
 
 def drain_due(
     client: Client,
-    clock: Callable[[], datetime] = database_clock,
+    clock: Clock | None = None,
     *,
     worker: str = "",
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> int:
     """Drains every conversation with a head that is due: finds the rows whose doorbell was lost. POSTs begun."""
-    due = Message.objects.due(clock()).filter(open_gates(clock())).values_list("conversation_id", flat=True)
+    clock = clock or DatabaseClock()
+    now = clock()
+    due = Message.objects.due(now).filter(open_gates(now)).values_list("conversation_id", flat=True)
     return sum(
         drain(conversation_id, client, clock, worker=worker, is_stopping=is_stopping)
         for conversation_id in list(due[:SWEEP_LIMIT])
     )
+
+
+def lease() -> timedelta:
+    return timedelta(seconds=settings.LEASE_SECONDS)
 
 
 def claim(conversation_id: int, sender: Sender) -> Claim | None:
@@ -117,26 +121,15 @@ def claim(conversation_id: int, sender: Sender) -> Claim | None:
     Touches the message row alone and waits for nobody. The lease counts from here.
     """
     now = sender.clock()
-    with transaction.atomic():
-        head = (
-            Message.objects.due(now)
-            .filter(open_gates(now), conversation_id=conversation_id, expires_at__gt=now)
-            .select_for_update(skip_locked=True, of=("self",))
-            .only("pk", "fence", "connection_id", "conversation_id")
-            .first()
-        )
-        if head is None:
-            return None
-        taken = Message.objects.filter(pk=head.pk, state=S.QUEUED, fence=head.fence).update(
-            state=S.CLAIMED,
-            fence=F("fence") + 1,
-            claim_count=F("claim_count") + 1,
-            worker=sender.worker[:100],
-            lease_until=now + timedelta(seconds=settings.LEASE_SECONDS),
-        )
-    if not taken:
+    heads = Message.objects.due(now).filter(open_gates(now), conversation_id=conversation_id, expires_at__gt=now)
+    sql, values = heads.select_for_update(skip_locked=True, of=("self",)).values("pk")[:1].query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(CLAIM_SQL.format(heads=sql), [*values, sender.worker[:100], now + lease()])
+        row = cursor.fetchone()
+    if row is None:
         return None
-    return Claim(head.pk, conversation_id, head.fence + 1, time.monotonic() + settings.LEASE_SECONDS)
+    message_id, fence = row
+    return Claim(message_id, conversation_id, fence, time.monotonic() + settings.LEASE_SECONDS)
 
 
 def send(claimed: Claim, sender: Sender) -> int:
@@ -227,7 +220,7 @@ def begin_post(claimed: Claim, draft: types.MessageDraft, worker: str, now: date
             open_gates(now), pk=claimed.message_id, fence=claimed.fence, state=S.CLAIMED, lease_until__gt=now
         ).update(
             state=S.POSTING,
-            lease_until=now + timedelta(seconds=settings.LEASE_SECONDS),
+            lease_until=now + lease(),
             # From here a vanished worker is the POST's doing and not the preparation's.
             claim_count=1,
             fingerprint=fingerprint(body),
