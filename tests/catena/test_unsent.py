@@ -235,11 +235,14 @@ class RecordingSocket:
 
     def __init__(self) -> None:
         self.writes: list[bytes] = []
+        self.timeout: float | None = None
 
-    def settimeout(self, seconds: float) -> None:
-        assert 0 < seconds <= 2.0
+    def settimeout(self, seconds: float | None) -> None:
+        self.timeout = seconds
 
     def sendall(self, data: bytes) -> None:
+        assert self.timeout is not None
+        assert 0 < self.timeout <= 2.0
         self.writes.append(data)
 
 
