@@ -92,7 +92,7 @@ class PostOffice:
         for _ in range(2 if kind == "webhook_duplicate" else 1):
             self._later(delivery, extra)
         if overtaken := self._held.pop(event.connection_id or "", None):
-            self._later(overtaken, 0.2)
+            self._later(overtaken, 0.5)
 
     def _hold(self, delivery: Delivery) -> None:
         """Keeps a delivery back until the next one of its connection has left, but not for more than 2 seconds."""
