@@ -1,12 +1,9 @@
-"""Where the rows live: the server that DATABASE_URL names, or the embedded one under the var folder."""
+"""What DATABASE_URL means to Django."""
 
-from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
-
-from dashboard import embedded
 
 Settings = dict[str, Any]
 
@@ -48,8 +45,3 @@ def _split(url: str) -> tuple[SplitResult, str]:
     if parts.scheme not in {"postgres", "postgresql"}:
         raise ImproperlyConfigured(f"DATABASE_URL must start with postgresql:// (for example {FORM}).")
     return parts, port
-
-
-def configuration(url: str, folder: Path) -> Settings:
-    """DATABASES['default']: from the URL when one is given, else from the embedded server, which this call starts."""
-    return from_url(url or embedded.url_of(folder))

@@ -7,7 +7,7 @@ ever. Here a lock that the kernel drops with its process does the counting.
 import atexit
 import fcntl
 import logging
-import os
+import signal
 import subprocess
 import sys
 import time
@@ -132,13 +132,14 @@ def _release(server: "PostgresServer", holders: IO[str]) -> None:
 
 
 def main() -> None:
-    """Holds the server on the folder named by the first argument until standard input ends.
+    """Holds the server on the folder named by the first argument until SIGTERM.
 
-    A supervisor keeps the other end: when it is killed, this process still stops the server.
+    A supervisor keeps one of these: when the supervisor is killed, this process is told and still stops the server.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     url_of(Path(sys.argv[1]))
-    while os.read(0, 64):
-        pass
+    while True:
+        signal.pause()
 
 
 if __name__ == "__main__":

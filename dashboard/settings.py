@@ -7,7 +7,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.csp import CSP
 
-from dashboard import database
+from dashboard import database, embedded
 from dashboard.env import Env, read_dotenv
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -31,7 +31,11 @@ CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", PUBLIC_URL)
 BUILD_ID = env.text("BUILD_ID", "dev")
 
 # Rows
-DATABASES = {"default": database.configuration(env.secret("DATABASE_URL"), VAR_DIR / "postgres")}
+DATABASE_URL = env.secret("DATABASE_URL")
+# What a supervisor runs beside its children, so that the embedded server stops even when the supervisor is killed
+DATABASE_KEEPER = [] if DATABASE_URL else ["-m", "dashboard.embedded", str(VAR_DIR / "postgres")]
+DATABASE_URL = DATABASE_URL or embedded.url_of(VAR_DIR / "postgres")
+DATABASES = {"default": database.from_url(DATABASE_URL)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Parts
@@ -135,6 +139,8 @@ STATIC_ROOT = VAR_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 HASHED_STATIC = not (DEBUG or TESTING)
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = not HASHED_STATIC
+# Pages name hashed files only; compressing each file once instead of under two names halves the time of the first start
+WHITENOISE_KEEP_ONLY_HASHED_FILES = True
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {

@@ -1,0 +1,83 @@
+"""`manage.py demo`: the whole product on this machine, with a simulated Catena behind it."""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection
+
+from messaging.management import parts
+from messaging.processes import ChildFailed, Family, StopAsked, status_of
+
+PEOPLE = {"mara": "fleet manager", "sol": "support", "ada": "administrator"}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Read twice: before the settings, which depend on them, and by Django for `--help`."""
+    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8000), help="of the web pages (8000)")
+    parser.add_argument("--simulator-port", type=int, help="of the simulated Catena (8801, or any free one)")
+    parser.add_argument("--var", type=Path, help="folder for the database, secrets and logs (VAR_DIR, or var)")
+
+
+class Command(BaseCommand):
+    help = "Run Backhaul with a simulated Catena, sample fleets and three people, until Ctrl-C or SIGTERM."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_options(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self._began = time.monotonic()
+        try:
+            with parts.new_family() as family:
+                self._run(family, options["port"])
+        except ChildFailed as failure:
+            raise CommandError(str(failure)) from None
+        except StopAsked:
+            pass
+        self._say("Stopped. What you did is kept for the next time.")
+
+    def _run(self, family: Family, port: int) -> None:
+        parts.keep_database(family)
+        self._say("Preparing the database and the static files")
+        call_command("migrate", verbosity=0)
+        parts.collect_static()
+        family.check()
+        self._say("Starting the simulated Catena")
+        self._start_simulator(family)
+        self._say("Reading fleets, drivers and messages from it")
+        call_command("seed_demo", verbosity=0)
+        connection.close()
+        family.check()
+        self._say("Starting the web pages and the worker")
+        parts.start_web(family, "127.0.0.1", port)
+        parts.start_worker(family)
+        self._welcome()
+        family.watch()
+
+    def _start_simulator(self, family: Family) -> None:
+        address = urlsplit(settings.CATENA_API_URL)
+        command = [
+            "manage.py", "simulator", "--port", str(address.port), "--state", str(settings.VAR_DIR / "simulator.json"),
+            "--pace", "demo", "--lively", "--client-id", settings.CATENA_CLIENT_ID,
+            "--client-secret", settings.CATENA_CLIENT_SECRET,
+        ]  # fmt: skip
+        family.start("simulator", command, lambda: status_of("127.0.0.1", address.port or 80, "/") is not None)
+
+    def _welcome(self) -> None:
+        passwords = json.loads((settings.VAR_DIR / "demo_passwords.json").read_text())
+        seconds = time.monotonic() - self._began
+        self._say(f"\nBackhaul is ready after {seconds:.0f} seconds:\n\n  {settings.PUBLIC_URL}\n")
+        for name, role in PEOPLE.items():
+            self._say(f"  {name:<6}{passwords[name]:<28}{role}")
+        self._say(f"\nLogs: {settings.VAR_DIR / 'log'}    Stop: Ctrl-C")
+
+    def _say(self, line: str) -> None:
+        self.stdout.write(line)
+        self.stdout.flush()
