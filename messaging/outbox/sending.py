@@ -36,10 +36,17 @@ NO_LONGER_ALLOWED = "The author may no longer write to this fleet"
 SWEEP_LIMIT = 200
 # MATERIALIZED, or the planner may run the locking query again for each row and claim more than it locked.
 CLAIM_SQL = """
-WITH head AS MATERIALIZED ({heads})
+WITH head AS MATERIALIZED (
+    SELECT m.id FROM messaging_message m
+    WHERE m.conversation_id = %(conversation)s AND m.state = 'queued' AND m.not_before <= %(now)s
+      AND m.expires_at > %(now)s AND NOT EXISTS (
+        SELECT 1 FROM messaging_gate g WHERE (g.connection_id IS NULL OR g.connection_id = m.connection_id)
+        AND (g.state = 'locked' OR g.state = 'closed' AND (g.until IS NULL OR g.until > %(now)s)))
+    FOR UPDATE OF m SKIP LOCKED)
 UPDATE messaging_message m
-SET state = 'claimed', fence = m.fence + 1, claim_count = m.claim_count + 1, worker = %s, lease_until = %s
-FROM head WHERE m.id = head.pk AND m.state = 'queued' RETURNING m.id, m.fence
+SET state = 'claimed', fence = m.fence + 1, claim_count = m.claim_count + 1, worker = %(worker)s,
+    lease_until = %(lease_until)s
+FROM head WHERE m.id = head.id AND m.state = 'queued' RETURNING m.id, m.fence
 """
 
 
@@ -121,10 +128,14 @@ def claim(conversation_id: int, sender: Sender) -> Claim | None:
     Touches the message row alone and waits for nobody. The lease counts from here.
     """
     now = sender.clock()
-    heads = Message.objects.due(now).filter(open_gates(now), conversation_id=conversation_id, expires_at__gt=now)
-    sql, values = heads.select_for_update(skip_locked=True, of=("self",)).values("pk")[:1].query.sql_with_params()
+    values = {
+        "conversation": conversation_id,
+        "now": now,
+        "worker": sender.worker[:100],
+        "lease_until": now + lease(),
+    }
     with connection.cursor() as cursor:
-        cursor.execute(CLAIM_SQL.format(heads=sql), [*values, sender.worker[:100], now + lease()])
+        cursor.execute(CLAIM_SQL, values)
         row = cursor.fetchone()
     if row is None:
         return None
