@@ -4,8 +4,8 @@ Steps are ordered by cause first and by time second, because Catena's clock and 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 
 from django.utils.timezone import localdate
 
@@ -39,10 +39,7 @@ class Step:
     text: str = ""
     hint: str = ""
     headers: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def is_today(self) -> bool:
-        return self.at is not None and localdate(self.at) == localdate()
+    shows_day: bool = False  # its day is another one than that of the step above it, or than today at the top
 
 
 def timeline(story: Story, *, with_headers: bool) -> list[Step]:
@@ -51,7 +48,16 @@ def timeline(story: Story, *, with_headers: bool) -> list[Step]:
         steps = list(_mirrored(story))
     else:
         steps = [*_ours(story), *_attempts(story, with_headers=with_headers), *_ends(story)]
-    return [*reversed(steps)]
+    return _dated(steps[::-1], localdate(story.now))
+
+
+def _dated(steps: list[Step], day: date) -> list[Step]:
+    dated = []
+    for step in steps:
+        own = localdate(step.at) if step.at else day
+        dated.append(replace(step, shows_day=own != day))
+        day = own
+    return dated
 
 
 def _mirrored(story: Story) -> Iterator[Step]:
@@ -109,8 +115,11 @@ def _post_step(post: Post) -> Step:
 
 def _attempts(story: Story, *, with_headers: bool) -> Iterator[Step]:
     before = story.message.accepted_at
+    newest_of_code = {attempt.code: attempt for attempt in story.attempts}
     for attempt in story.attempts:
-        yield _attempt_step(story, attempt, before, with_headers=with_headers)
+        step = _attempt_step(story, attempt, before, with_headers=with_headers)
+        # What a code means is said once, where it is read first.
+        yield step if newest_of_code[attempt.code] is attempt else replace(step, hint="")
         before = attempt.at
     if story.message.state == S.ACCEPTED:
         text = "" if story.attempts else "Catena has the message and has not reported a try at the provider."
