@@ -96,9 +96,9 @@ class RawServer:
         self.peers = []
 
     def wait_until_idle(self) -> None:
-        """Returns when every connection has been served to its end."""
+        """Returns when every connection has been served to its end, sooner than a silent client is given up on."""
         with self._idle:
-            assert self._idle.wait_for(lambda: self._open == 0, timeout=5)
+            assert self._idle.wait_for(lambda: self._open == 0, timeout=4)
 
     def wait_until_connected(self) -> None:
         """Returns when a connection has been made, finished or not."""
