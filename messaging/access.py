@@ -3,7 +3,7 @@
 from messaging.models import Connection, FleetMembership, Role, User
 from messaging.models.directory import sees_every_fleet
 
-__all__ = ["can_review", "can_send", "is_administrator", "sees_every_fleet"]
+__all__ = ["can_review", "can_send", "is_administrator", "may_withdraw", "sees_every_fleet"]
 
 
 def is_administrator(user: User) -> bool:
@@ -22,3 +22,8 @@ def can_send(user: User, connection: Connection) -> bool:
     if user.is_superuser:
         return True
     return FleetMembership.objects.filter(user_id=user.pk, fleet_id=connection.fleet_id).exists()
+
+
+def may_withdraw(user: User, author_id: int | None) -> bool:
+    """Whether this person may withdraw a message that has not left: its author, support, an administrator."""
+    return user.is_active and (user.pk == author_id or can_review(user) or is_administrator(user))

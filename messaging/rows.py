@@ -7,12 +7,13 @@ for its template: no query, no attribute chain and no formatting is left for the
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connection
 from django.utils.timezone import localdate
 
+from messaging.access import may_withdraw
 from messaging.live import MOST_CHANGES, Cursor, changed_sql, cursor_parameters
 from messaging.models import User
 from messaging.models.directory import provider_name, visible_connections_sql
@@ -36,7 +37,7 @@ _DELIVERY = """
 _CONVERSATION = f"""
 SELECT c.id, c.uuid::text AS uuid, d.name AS driver, n.description, c.last_at, c.last_text, c.attention_count,
   c.last_incoming_id > coalesce(r.read_through, 0) AS is_unread, m.id AS last_id, m.priority, m.author_id,
-  {_DELIVERY.format(m="m", p="last__", s="s")}
+  n.fleet_id, m.settled_at, {_DELIVERY.format(m="m", p="last__", s="s")}
 FROM messaging_conversation c
 JOIN messaging_connection n ON n.id = c.connection_id
 JOIN messaging_fleetuser d ON d.id = c.driver_id
@@ -47,6 +48,8 @@ LEFT JOIN messaging_readmark r ON r.conversation_id = c.id AND r.user_id = %(use
 
 _MESSAGE = f"""
 SELECT m.id, m.uuid::text AS uuid, m.conversation_id, m.text, m.priority, m.author_id, m.sender_name, m.handled_at,
+  m.settled_at, m.created_at,
+  CASE WHEN m.direction = 'in' AND m.sender_name = '' THEN left(m.raw->>'sender_id', 8) END AS sender_short,
   a.first_name AS author__first_name, a.last_name AS author__last_name, a.username AS author__username,
   q.uuid::text AS quote_uuid, q.text AS quote_text, {_DELIVERY.format(m="m", p="", s="s")}
 FROM messaging_message m
@@ -95,15 +98,17 @@ def _inbox_where(user: User, chosen: InboxFilter) -> tuple[str, dict[str, Any]]:
     return " AND ".join(where), values
 
 
-def inbox_rows(user: User, chosen: InboxFilter, now: datetime, gates: ClosedGates) -> tuple[list[Row], bool]:
+def inbox_rows(
+    user: User, chosen: InboxFilter, now: datetime, gates: ClosedGates, size: int = PAGE_SIZE
+) -> tuple[list[Row], bool]:
     """One page of conversations, newest first, and whether more lie beyond it in the direction of travel. One query."""
     where, values = _inbox_where(user, chosen)
     order = "c.last_at ASC, c.id ASC" if chosen.after else "c.last_at DESC NULLS LAST, c.id DESC"
-    found = _read(f"{_CONVERSATION} WHERE {where} ORDER BY {order} LIMIT {PAGE_SIZE + 1}", values)
-    page = found[:PAGE_SIZE]
+    found = _read(f"{_CONVERSATION} WHERE {where} ORDER BY {order} LIMIT {size + 1}", values)
+    page = found[:size]
     if chosen.after:
         page.reverse()
-    return [conversation_row(row, now, gates) for row in page], len(found) > PAGE_SIZE
+    return [conversation_row(row, now, gates) for row in page], len(found) > size
 
 
 def conversation_row(row: Row, now: datetime, gates: ClosedGates) -> Row:
@@ -133,19 +138,19 @@ def changed_rows(user: User, conversation_id: int | None, since: Cursor, now: da
     """Everything a conversation page (or, with None, the inbox) must repaint. One query.
 
     A conversation counts when its row, one of its messages or this person's read mark changed; a bubble of the open
-    conversation also while it is held, because its countdown runs. The caller found the conversation by `visible_to`.
+    conversation also while it is held, because its countdown runs. Bubbles know their neighbours (`bubble_row`).
     """
     values = {"user": user.pk, "conversation": conversation_id, **cursor_parameters(since)}
     parts = [f"SELECT 'c' AS kind, to_jsonb(t) AS body FROM ({_changed_conversations(user)}) t"]
     if conversation_id is not None:
-        parts.append(f"SELECT 'm' AS kind, to_jsonb(t) AS body FROM ({_CHANGED_MESSAGES}) t")
+        parts.append(f"SELECT 'm' AS kind, to_jsonb(t) AS body FROM ({_changed_messages(user)}) t")
     found = _read(" UNION ALL ".join(parts), values)
     bodies: dict[str, list[Row]] = {"c": [], "m": []}
     for row in found:
         bodies[row["kind"]].append(_revive(row["body"]))
     return Changes(
         conversations=[conversation_row(row, now, gates) for row in bodies["c"]],
-        bubbles=[message_row(row, user, now, gates) for row in bodies["m"]],
+        bubbles=[bubble_row(row, user, now, gates) for row in bodies["m"]],
     )
 
 
@@ -158,10 +163,49 @@ def _changed_conversations(user: User) -> str:
     ORDER BY c.last_at DESC NULLS LAST, c.id DESC LIMIT {MOST_CHANGES + 1}"""
 
 
-_CHANGED_MESSAGES = f"""{_MESSAGE}
-    WHERE m.conversation_id = %(conversation)s AND m.deleted_at IS NULL AND ({changed_sql("m")}
+def _changed_messages(user: User) -> str:
+    return _with_neighbours(f"""{_MESSAGE}
+    WHERE m.conversation_id = %(conversation)s AND m.deleted_at IS NULL
+      AND {visible_connections_sql(user, "m.connection_id")} AND ({changed_sql("m")}
       OR (m.state = 'queued' AND m.not_before > now() - interval '3 seconds'))
-    ORDER BY m.occurred_at, m.id LIMIT {MOST_CHANGES + 1}"""
+    ORDER BY m.occurred_at, m.id LIMIT {MOST_CHANGES + 1}""")
+
+
+def _with_neighbours(messages: str) -> str:
+    """The same rows with what stands before and after each in its conversation."""
+    return f"""
+SELECT t.*, b.occurred_at AS previous_at, b.direction = t.direction AND b.author_id IS NOT DISTINCT FROM t.author_id
+    AND (t.author_id IS NOT NULL OR b.sender_name = t.sender_name) AS goes_on, f.uuid::text AS next_uuid,
+  v.uuid::text AS conversation_uuid, d.name AS driver
+FROM ({messages}) t
+JOIN messaging_conversation v ON v.id = t.conversation_id
+JOIN messaging_fleetuser d ON d.id = v.driver_id
+LEFT JOIN LATERAL (SELECT x.occurred_at, x.direction, x.author_id, x.sender_name FROM messaging_message x
+  WHERE x.conversation_id = t.conversation_id AND x.deleted_at IS NULL AND (x.occurred_at, x.id) < (t.occurred_at, t.id)
+  ORDER BY x.occurred_at DESC, x.id DESC LIMIT 1) b ON TRUE
+LEFT JOIN LATERAL (SELECT x.uuid FROM messaging_message x
+  WHERE x.conversation_id = t.conversation_id AND x.deleted_at IS NULL AND (x.occurred_at, x.id) > (t.occurred_at, t.id)
+  ORDER BY x.occurred_at, x.id LIMIT 1) f ON TRUE
+ORDER BY t.occurred_at, t.id"""
+
+
+def bubble(user: User, message_id: int, now: datetime, gates: ClosedGates) -> Row:
+    """One message as `changed_rows` gives it. The caller has found it through `visible_to`. One query."""
+    found = _read(_with_neighbours(f"{_MESSAGE} WHERE m.id = %(message)s"), {"message": message_id})
+    return bubble_row(found[0], user, now, gates)
+
+
+def bubble_row(row: Row, user: User, now: datetime, gates: ClosedGates) -> Row:
+    """`message_row` for a message that is shown without its page: run and day follow from its neighbours."""
+    message_row(row, user, now, gates)
+    day = localdate(row["occurred_at"])
+    before = row["previous_at"]
+    row["local_day"] = day
+    row["day"] = day if before is None or localdate(before) != day else None
+    row["is_first"] = (
+        row["day"] is not None or not row["goes_on"] or (row["occurred_at"] - before).total_seconds() > RUN_GAP_SECONDS
+    )
+    return row
 
 
 def _revive(body: str | Row) -> Row:
@@ -199,7 +243,10 @@ def message_row(row: Row, user: User, now: datetime, gates: ClosedGates) -> Row:
     row["badge"] = delivery_of(row, now, gates)
     row["is_bad"] = row["badge"].tone == "bad"
     row["quote"] = " ".join((row["quote_text"] or "").split())[:160] if row["quote_uuid"] else ""
-    row["can_undo"] = row["state"] in CANCELLABLE_STATES and row["claim_count"] == 0
+    row["can_undo"] = (
+        row["state"] in CANCELLABLE_STATES and row["claim_count"] == 0 and may_withdraw(user, row["author_id"])
+    )
+    row["can_edit_again"] = row["is_mine"] and row["state"] == MessageState.CANCELLED
     row["needs_handling"] = row["handled_at"] is None and row["state"] in _HANDLED_STATES
     row["url"] = f"/m/{row['uuid']}/"
     row["is_first"] = True
@@ -211,7 +258,7 @@ _HANDLED_STATES = frozenset({MessageState.FAILED, MessageState.REJECTED, Message
 
 def _author(row: Row) -> str:
     if row["is_incoming"]:
-        return str(row["sender_name"] or "Driver")
+        return str(row["sender_name"] or "Unknown sender")
     if row["is_mine"]:
         return "You"
     name = f"{row['author__first_name'] or ''} {row['author__last_name'] or ''}".strip()
@@ -241,3 +288,25 @@ def keyset(rows: Iterable[Row], at: str, *, last: bool) -> tuple[datetime, int] 
         return None
     row = listed[-1 if last else 0]
     return row[at], row["id"]
+
+
+EPOCH = datetime.fromtimestamp(0, UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+def micros(moment: datetime) -> int:
+    """Microseconds since 1970: a moment exactly as PostgreSQL keeps it, in a URL."""
+    return (moment - EPOCH) // MICROSECOND
+
+
+def write_key(key: tuple[datetime, int] | None) -> str:
+    """A keyset as `microseconds.id`; empty for None."""
+    return f"{micros(key[0])}.{key[1]}" if key else ""
+
+
+def read_key(text: str) -> tuple[datetime, int] | None:
+    """The keyset that `write_key` wrote; None for anything else."""
+    at, _, pk = text.partition(".")
+    if not all(part.isascii() and part.isdigit() and len(part) < 18 for part in (at, pk)):
+        return None
+    return EPOCH + int(at) * MICROSECOND, int(pk)

@@ -2,9 +2,35 @@
 
 from django.urls import URLPattern, URLResolver, path
 
-from messaging.views import connections, messages, operations
+from messaging.views import (
+    account,
+    compose,
+    connections,
+    conversations,
+    inbox,
+    live,
+    messages,
+    operations,
+    replies,
+)
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("", inbox.inbox, name="inbox"),
+    path("_f/inbox/rows/", inbox.inbox_rows, name="inbox_rows"),
+    path("_f/live/", live.live_poll, name="live"),
+    path("c/<uuid:uuid>/", conversations.conversation, name="conversation"),
+    path("c/<uuid:uuid>/read/", conversations.read, name="read"),
+    path("c/<uuid:uuid>/reply/", replies.reply, name="reply"),
+    path("_f/c/<uuid:uuid>/", conversations.conversation_fragment, name="conversation_fragment"),
+    path("_f/c/<uuid:uuid>/older/", conversations.older, name="older"),
+    path("_f/c/<uuid:uuid>/quote/", conversations.quote, name="quote"),
+    path("m/<uuid:uuid>/cancel/", replies.cancel, name="cancel"),
+    path("m/<uuid:uuid>/handled/", replies.handled, name="handled"),
+    path("compose/", compose.compose, name="compose"),
+    path("_f/recipients/", compose.recipients, name="recipients"),
+    path("settings/", account.settings, name="settings"),
+    path("settings/password/", account.ChangePassword.as_view(), name="password"),
+    path("help/keys/", account.keys, name="keys"),
     path("m/<uuid:uuid>/", messages.message, name="message"),
     path("ops/", operations.operations, name="operations"),
     path("_f/ops/rows/", operations.operations_rows, name="operations_rows"),

@@ -111,6 +111,15 @@ class ReadMark(models.Model):
     def __str__(self) -> str:
         return f"{self.user} read {self.conversation_id} through {self.read_through}"
 
+    @staticmethod
+    def advance(user: User, conversation: Conversation, through: int) -> None:
+        """Notes that the person saw everything up to this message. The mark never goes back; safe to repeat."""
+        marks = ReadMark.objects.filter(user=user, conversation=conversation)
+        if marks.filter(read_through__lt=through).update(read_through=through) or marks.exists():
+            return
+        mark = ReadMark(user=user, conversation=conversation, read_through=through)
+        ReadMark.objects.bulk_create([mark], ignore_conflicts=True)
+
 
 class MessageQuerySet(models.QuerySet["Message"]):
     def visible_to(self, user: User) -> Self:

@@ -93,7 +93,7 @@ on("htmx:after:request", ({ detail: { ctx } }) => {
 // Append means add or update: what our own answer brought comes again with the next poll.
 on("htmx:before:swap", ({ detail: { tasks } }) => {
   for (const task of [...tasks]) {
-    if (!/^(beforeend|afterbegin)$/.test(task.swapSpec.style)) continue;
+    if (!/^(before|after)(end|begin)$/.test(task.swapSpec.style)) continue;
     for (const fresh of [...task.fragment.children]) {
       const target = fresh.id && byId(fresh.id);
       if (!target) continue;
@@ -106,8 +106,8 @@ on("htmx:before:swap", ({ detail: { tasks } }) => {
 
 on("htmx:after:swap", () => {
   const title = byId("live-title")?.dataset, news = byId("live-announce")?.dataset, favicon = byId("favicon");
-  if (title?.title) {
-    document.title = title.title;
+  if (title && "unread" in title) {
+    document.title = (title.unread ? `(${title.unread}) ` : "") + (title.title || document.title.replace(/^\(\d+\) /, ""));
     const href = "attention" in title ? favicon.dataset.attention : favicon.dataset.calm;
     if (favicon.getAttribute("href") !== href) favicon.href = href;
   }

@@ -1,0 +1,116 @@
+"""What people type, validated. Says what to do about each mistake; writes nothing."""
+
+from typing import Any
+from uuid import UUID
+from zoneinfo import available_timezones
+
+from django import forms
+from django.conf import settings
+
+from messaging.models import Conversation, FleetUser, Message, Theme, User
+from messaging.states import Priority
+
+DAMAGED = "This form was damaged on the way. Your text is kept; press Send again."
+
+
+class TextField(forms.CharField):
+    """A message's text: line ends as LF, outer blanks removed, counted in characters as people see them typed."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(error_messages={"required": "Write a message first."}, widget=forms.Textarea, **options)
+
+    def to_python(self, value: Any) -> Any:
+        return super().to_python(value.replace("\r\n", "\n").replace("\r", "\n") if isinstance(value, str) else value)
+
+    def validate(self, value: Any) -> None:
+        super().validate(value)
+        limit, length = settings.MESSAGE_TEXT_LIMIT, len(value)
+        if length > limit:
+            raise forms.ValidationError(
+                f"The message is {length - limit} characters too long. Shorten it to {limit}.", code="max_length"
+            )
+
+
+class MessageForm(forms.Form):
+    """What every message needs, however it is addressed."""
+
+    message_text = TextField()
+    priority = forms.ChoiceField(
+        choices=Priority.choices,
+        error_messages={"required": "Choose a priority.", "invalid_choice": "Choose Low, Medium or High."},
+    )
+    client_token = forms.UUIDField(error_messages={"required": DAMAGED, "invalid": DAMAGED})
+
+
+class ReplyForm(MessageForm):
+    """A message to the driver of a conversation, perhaps in answer to one of its messages."""
+
+    reply_to = forms.CharField(required=False)
+
+    def __init__(self, conversation: Conversation, user: User, data: Any = None) -> None:
+        super().__init__(data)
+        self.conversation, self.user = conversation, user
+
+    def clean_reply_to(self) -> Message | None:
+        word = self.cleaned_data["reply_to"]
+        if not word:
+            return None
+        thread = Message.objects.visible_to(self.user).filter(conversation=self.conversation, deleted_at=None)
+        try:
+            return thread.get(uuid=UUID(word))
+        except (ValueError, Message.DoesNotExist):
+            raise forms.ValidationError(
+                "The message that you answer is not in this conversation. Choose it again, or send without it."
+            ) from None
+
+
+class ComposeForm(MessageForm):
+    """A message to a driver found by search. `connection` narrows nothing; it must agree with the driver when given."""
+
+    recipient = forms.CharField(error_messages={"required": "Choose a driver."})
+    connection = forms.CharField(required=False)
+    is_confirmed = forms.BooleanField(required=False)
+
+    def __init__(self, user: User, data: Any = None, initial: Any = None) -> None:
+        super().__init__(data, initial=initial)
+        self.user = user
+
+    def clean_recipient(self) -> FleetUser:
+        drivers = FleetUser.objects.visible_to(self.user).reachable().select_related("connection__fleet")
+        try:
+            return drivers.get(catena_id=UUID(self.cleaned_data["recipient"]))
+        except (ValueError, FleetUser.DoesNotExist):
+            raise forms.ValidationError("Choose a driver from the list.") from None
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        driver, named = cleaned.get("recipient"), cleaned.get("connection")
+        if driver is not None and named and named != str(driver.connection.catena_id):
+            self.add_error("recipient", "This driver is on another connection. Choose the driver again.")
+        return cleaned
+
+
+def time_zones() -> list[tuple[str, list[tuple[str, str]]]]:
+    """Every zone by its region, as a select groups them; the installation's own comes first as the blank choice."""
+    regions: dict[str, list[tuple[str, str]]] = {}
+    for name in sorted(available_timezones()):
+        region, separator, place = name.partition("/")
+        if separator and region not in {"Etc", "SystemV", "US", "posix", "right"}:
+            regions.setdefault(region, []).append((name, place.replace("_", " ").replace("/", ", ")))
+    return [("General", [("", f"As installed ({settings.TIME_ZONE})"), ("UTC", "UTC")]), *sorted(regions.items())]
+
+
+class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  (not generic at run time)
+    """A person's own preferences."""
+
+    time_zone = forms.ChoiceField(
+        choices=time_zones, required=False, error_messages={"invalid_choice": "Choose a time zone from the list."}
+    )
+    theme = forms.ChoiceField(choices=Theme.choices, error_messages={"required": "Choose a theme."})
+    undo_seconds = forms.TypedChoiceField(
+        choices=User.UndoTime.choices, coerce=int, error_messages={"required": "Choose an undo time."}
+    )
+
+    class Meta:
+        model = User
+        fields = ["time_zone", "theme", "undo_seconds", "has_shortcuts"]

@@ -1,0 +1,258 @@
+"""The desk as template context: the list of conversations, the open thread, its composer and what is known of its driver."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.db.models import OuterRef, Subquery
+from django.db.models.functions import Coalesce
+from django.http import Http404, QueryDict
+
+from messaging import access, live, outbox
+from messaging.insight.health import counts, health, with_counts
+from messaging.insight.meanings import span
+from messaging.models import Connection, Conversation, Fleet, Message, ReadMark, User
+from messaging.models.outlook import ClosedGates
+from messaging.rows import InboxFilter, Row, inbox_rows, keyset, micros, read_key, thread_rows, write_key
+from messaging.states import Priority
+
+Context = dict[str, Any]
+Key = tuple[datetime, int]
+DESK = "messaging/desk.html"
+LIST = "messaging/conversation_list.html"
+THREAD = "messaging/conversation_thread.html"
+
+SHOWS = {"all": "All", "unread": "Unread", "attention": "Needs attention"}
+# Rows of the whole list, and of the list beside an open thread.
+LIST_SIZE, BESIDE_SIZE = 50, 25
+# Failures on top of the unfiltered list; the rest is one link away.
+MOST_PINNED = 5
+# Above this many fleets the filter's select would cost more than the list.
+MOST_FLEETS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The inbox filter of a URL with the fleets that this person may choose. What a URL says in error counts as not said."""
+
+    show: str
+    fleet_id: int | None
+    priority: str
+    before: Key | None
+    after: Key | None
+    fleets: list[tuple[int, str]]
+
+    @property
+    def is_narrow(self) -> bool:
+        return self.show != "all" or self.fleet_id is not None or bool(self.priority)
+
+    @property
+    def is_first_page(self) -> bool:
+        return self.before is None and self.after is None
+
+    @property
+    def rows(self) -> InboxFilter:
+        return InboxFilter(self.show, self.fleet_id, self.priority, self.before, self.after)
+
+    def query(self, **changed: str) -> str:
+        """The filter as a query string without empty fields; without the page, unless `before` or `after` is given."""
+        fields = {
+            "show": "" if self.show == "all" else self.show,
+            "fleet": str(self.fleet_id or ""),
+            "priority": self.priority,
+            **changed,
+        }
+        return urlencode({name: word for name, word in fields.items() if word})
+
+    def url(self, **changed: str) -> str:
+        query = self.query(**changed)
+        return f"/?{query}" if query else "/"
+
+    def holds(self, row: Row) -> bool:
+        """Whether a conversation belongs on this list."""
+        return (
+            (self.show != "unread" or row["is_unread"])
+            and (self.show != "attention" or row["attention_count"] > 0)
+            and (self.fleet_id is None or row["fleet_id"] == self.fleet_id)
+            and (not self.priority or row["priority"] == self.priority)
+        )
+
+
+def read_filter(user: User, query: QueryDict) -> Chosen:
+    """One query, for the fleets."""
+    fleets = list(Fleet.objects.visible_to(user).filter(withdrawn_at=None).values_list("id", "name")[:MOST_FLEETS])
+    return parse_filter(query, fleets)
+
+
+def parse_filter(query: QueryDict, fleets: list[tuple[int, str]]) -> Chosen:
+    show, fleet, priority = (query.get(name, "") for name in ("show", "fleet", "priority"))
+    known = {str(key): key for key, _ in fleets}
+    return Chosen(
+        show=show if show in SHOWS else "all",
+        fleet_id=known.get(fleet),
+        priority=priority if priority in Priority.values else "",
+        before=read_key(query.get("before", "")),
+        after=read_key(query.get("after", "")),
+        fleets=fleets,
+    )
+
+
+def list_context(user: User, chosen: Chosen, look: live.Glance, now: datetime, open_uuid: str = "") -> Context:
+    """The list pane; `open_uuid` is the conversation beside it. At most three queries."""
+    size = BESIDE_SIZE if open_uuid else LIST_SIZE
+    pinned = _pinned(user, chosen, look, now)
+    rows, has_more = inbox_rows(user, chosen.rows, now, look.gates, size)
+    if chosen.after and not has_more:
+        # Walked back to the top: show the first page whole, not its remainder.
+        return list_context(user, parse_filter(QueryDict(chosen.query()), chosen.fleets), look, now, open_uuid)
+    above = {row["id"] for row in pinned}
+    listed = [row for row in rows if row["id"] not in above][: size - len(pinned)]
+    has_more = has_more or len(listed) + len(pinned) < len(rows)
+    return {
+        "chosen": chosen,
+        "open_uuid": open_uuid,
+        "pinned": pinned,
+        "pinned_total": look.attention or 0,
+        "rows": listed,
+        "newer": _newer(chosen, listed),
+        "older": chosen.url(before=write_key(keyset(listed, "last_at", last=True))) if listed and has_more else "",
+        "newest": micros(max(row["last_at"] for row in [*rows, *pinned])) if rows or pinned else 0,
+        "strip": [(word, label, chosen.url(show="" if word == "all" else word)) for word, label in SHOWS.items()],
+        "priorities": Priority.choices,
+        "unread_total": look.inbox_unread,
+        "q": chosen.query() if chosen.is_first_page else chosen.query(page="2"),
+    }
+
+
+def _pinned(user: User, chosen: Chosen, look: live.Glance, now: datetime) -> list[Row]:
+    """Unhandled failures above the first page of the unfiltered list."""
+    if chosen.is_narrow or not chosen.is_first_page or not look.attention:
+        return []
+    return inbox_rows(user, InboxFilter(show="attention"), now, look.gates, MOST_PINNED)[0]
+
+
+def _newer(chosen: Chosen, listed: list[Row]) -> str:
+    if chosen.is_first_page:
+        return ""
+    return chosen.url(after=write_key(keyset(listed, "last_at", last=False))) if listed else chosen.url()
+
+
+def find_conversation(user: User, key: UUID) -> Conversation:
+    """By uuid, with its driver and how far this person read it. Raises Http404 for what this person may not see. One query."""
+    mark = ReadMark.objects.filter(user=user, conversation_id=OuterRef("pk")).values("read_through")
+    visible = Conversation.objects.visible_to(user).annotate(read_through=Coalesce(Subquery(mark), 0))
+    found = visible.select_related("driver", "connection__fleet").filter(uuid=key).first()
+    if found is None:
+        raise Http404
+    return found
+
+
+def thread_context(
+    user: User, conversation: Conversation, look: live.Glance, now: datetime, before: Key | None = None
+) -> Context:
+    """The thread pane without its composer: the newest messages, or those before a key. One query.
+
+    `conversation` comes from `find_conversation`.
+    """
+    rows, has_older = thread_rows(user, conversation.pk, now, look.gates, before)
+    read_through: int = vars(conversation)["read_through"]
+    newest_incoming = conversation.last_incoming_id or 0
+    return {
+        **addresses(conversation),
+        "conversation": conversation,
+        "driver": conversation.driver,
+        "connection": conversation.connection,
+        "bubbles": rows,
+        "before": before,
+        "older_key": write_key(keyset(rows, "occurred_at", last=False)) if has_older else "",
+        "unread_from": None if before else _first_unread(rows, read_through),
+        "oldest": write_key(keyset(rows, "occurred_at", last=False)),
+        "read_through": newest_incoming if newest_incoming > read_through else None,
+    }
+
+
+def addresses(conversation: Conversation) -> Context:
+    """Where the thread's links and forms lead."""
+    address = f"/c/{conversation.uuid}/"
+    return {"address": address, "older_url": f"/_f{address}older/", "quote_url": f"/_f{address}quote/"}
+
+
+def _first_unread(rows: list[Row], read_through: int) -> int | None:
+    return next((row["id"] for row in rows if row["is_incoming"] and row["id"] > read_through), None)
+
+
+def context_pane(user: User, conversation: Conversation, gates: ClosedGates, now: datetime) -> Context:
+    """What is known of the driver's connection: whether it can send, how it fares, how fresh its replies are. One query."""
+    connection = with_counts(Connection.objects.visible_to(user)).get(pk=conversation.connection_id)
+    gate = gates.get(None) or gates.get(connection.pk)
+    word = health(connection.sending_obstacle, counts(connection))
+    return {"freshness": freshness(connection, now), "health": word, "gate": gate}
+
+
+def freshness(connection: Connection, now: datetime) -> str:
+    """When replies were last read from the provider, and when next, as a sentence."""
+    last, following = connection.last_successful_execution_at, connection.next_execution_at
+    if last is None:
+        return f"Catena does not say when it last read replies from {connection.provider}."
+    said = f"Replies from {connection.provider} synced {span(now - last)} ago"
+    if following is None:
+        return f"{said}."
+    return f"{said}, next in {span(following - now)}." if following > now else f"{said}, the next are due."
+
+
+def sending_obstacle(user: User, conversation: Conversation) -> str | None:
+    """Why this person cannot write to this driver now, as a sentence; None when they can. At most three queries."""
+    connection, driver = conversation.connection, conversation.driver
+    if connection.sending_obstacle is not None:
+        return connection.sending_obstacle
+    if driver.deleted_at is not None or driver.is_active is False:
+        return f"{connection.provider} no longer lists {driver.name} as active, so nothing can be sent."
+    if not access.can_send(user, connection):
+        fleet = connection.fleet.name if connection.fleet else "this fleet"
+        return f"You may read the messages of {fleet}, not write them. An administrator can add you to the fleet."
+    try:
+        outbox.sender_of(connection)
+    except outbox.NoSender as missing:
+        return str(missing)
+    return None
+
+
+def composer_context(
+    conversation: Conversation,
+    obstacle: str | None,
+    *,
+    text: str = "",
+    priority: str = "medium",
+    quote: Row | None = None,
+) -> Context:
+    """An empty composer, or one that keeps what was typed. Each form has its own token, so that it sends once."""
+    return {
+        "obstacle": obstacle,
+        "client_token": uuid4(),
+        "text": text,
+        "priority": priority if priority in Priority.values else Priority.MEDIUM.value,
+        "priorities": Priority.choices,
+        "quote": quote,
+        "text_limit": settings.MESSAGE_TEXT_LIMIT,
+        "first_name": conversation.driver.name.split()[0] if conversation.driver.name.split() else "the driver",
+    }
+
+
+def quoted(user: User, conversation: Conversation, key: str) -> Row | None:
+    """The message of this conversation that a reply answers, as the composer shows it; None when it is not there."""
+    found = message_in(user, conversation, key)
+    if found is None:
+        return None
+    return {"uuid": found.uuid, "text": " ".join((found.text or "").split())[:160] or "(no text)"}
+
+
+def message_in(user: User, conversation: Conversation, key: str) -> Message | None:
+    """A message of this conversation by uuid; None for anything else."""
+    try:
+        wanted = UUID(key)
+    except ValueError:
+        return None
+    return Message.objects.visible_to(user).filter(conversation=conversation, uuid=wanted, deleted_at=None).first()

@@ -1,0 +1,163 @@
+"""The list of conversations: the page, its rows for a filter, and what the live poll repaints."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.http import HttpResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from messaging import live
+from messaging.models import Conversation
+from messaging.rows import Changes, Row, changed_rows, micros
+from messaging.states import SETTLED_STATES, MessageState
+from messaging.templatetags.polling import fresh_poller, poller_element
+from messaging.views.desk import DESK, LIST, Chosen, list_context, parse_filter, read_filter
+from messaging.views.painting import Paint
+from messaging.views.person import PersonRequest
+
+# The end of a message's own road, as far as it is worth saying aloud.
+SPOKEN_STATES = SETTLED_STATES - {MessageState.CANCELLED, MessageState.MIRRORED} | {MessageState.NEEDS_DECISION}
+SPOKEN_NAMES = 3
+
+
+@require_safe
+def inbox(request: PersonRequest) -> HttpResponse:
+    """The desk with no conversation open."""
+    request.glance = live.glance(request.user)
+    chosen = read_filter(request.user, request.GET)
+    context = list_context(request.user, chosen, request.glance, timezone.now())
+    return render(request, DESK, {**context, "section": "inbox", "title": "Inbox - Backhaul", "view": "inbox"})
+
+
+@require_safe
+def inbox_rows(request: PersonRequest) -> HttpResponse:
+    """The rows alone, for a filter that changed or for news; without htmx it is the page.
+
+    Beside an open conversation the page keeps its address and its thread.
+    """
+    chosen = read_filter(request.user, request.GET)
+    if not request.htmx:
+        return redirect(chosen.url())
+    beside = _open_conversation(request)
+    scope = live.Scope(conversation_id=beside.pk if beside else None)
+    request.glance = live.glance(request.user, scope)
+    context = list_context(
+        request.user, chosen, request.glance, timezone.now(), open_uuid=str(beside.uuid) if beside else ""
+    )
+    body = render_to_string(f"{LIST}#refreshed", context, request)
+    response = HttpResponse(body + list_poller(request, context["q"], beside.pk if beside else None))
+    if not beside and request.htmx.current_url_abs_path != chosen.url():
+        response["HX-Push-Url"] = chosen.url()
+    return response
+
+
+def _open_conversation(request: PersonRequest) -> Conversation | None:
+    """The conversation that the asking page shows, by its address."""
+    parts = urlsplit(request.htmx.current_url_abs_path or "").path.split("/")
+    if len(parts) != 4 or parts[1] != "c":
+        return None
+    try:
+        return Conversation.objects.visible_to(request.user).get(uuid=parts[2])
+    except (Conversation.DoesNotExist, ValueError):
+        return None
+
+
+def list_poller(request: PersonRequest, query: str, conversation_id: int | None) -> str:
+    """A poller for a page of which only a part was read just now: it goes on from where the old one was."""
+    look = request.glance
+    # A cursor too old means a page that slept; its first poll after waking has offered to read everything anew.
+    with suppress(live.StaleCursor):
+        look = replace(look, cursor=live.Cursor.parse(request.GET.get("since", "")))
+    view, scope = ("conversation", str(conversation_id)) if conversation_id else ("inbox", "")
+    return fresh_poller(poller_element(request.user.pk, look, view, scope, query))
+
+
+def paint_inbox(request: PersonRequest, look: live.Glance, since: live.Cursor, scope: live.Scope) -> Paint:
+    """Rows that changed, where they stand; what is new is offered, not inserted."""
+    changes = changed_rows(request.user, None, since, timezone.now(), look.gates)
+    if changes.too_many:
+        raise live.StaleCursor
+    html = paint_list(request, changes, look)
+    return Paint([html], *speak_of_rows(request.user.pk, changes.conversations, since, _newest(request)))
+
+
+def paint_list(request: PersonRequest, changes: Changes, look: live.Glance, open_uuid: str = "") -> str:
+    """The changed rows of the list pane, and the offer to read it again."""
+    query = QueryDict(request.GET.get("q", ""))
+    fleet = query.get("fleet", "")
+    chosen = parse_filter(query, [(int(fleet), "")] if fleet.isascii() and fleet.isdigit() else [])
+    context: dict[str, Any] = {"changed": changes.conversations, "open_uuid": open_uuid}
+    html = render_to_string(f"{LIST}#changed", context) if changes.conversations else ""
+    news = _news(request, changes.conversations, chosen, look)
+    if not news:
+        return html
+    context = {"news": news, "chosen": chosen, "may_refresh": "page" not in query}
+    return html + render_to_string(f"{LIST}#news", context)
+
+
+def _news(request: PersonRequest, rows: Sequence[Row], chosen: Chosen, look: live.Glance) -> str:
+    """What the list does not show yet, in words; empty when it shows everything."""
+    newest = _newest(request)
+    fresh = [row for row in rows if _is_news(row, newest, request.user.pk) and chosen.holds(row)]
+    if fresh:
+        return f"{len(fresh)} new message" + ("s" if len(fresh) > 1 else "")
+    if request.GET.get("pinned") != str(look.attention or 0) and chosen.show != "unread":
+        return "What needs attention has changed"
+    return ""
+
+
+def _newest(request: PersonRequest) -> int:
+    """The time of the newest row that the page shows, in microseconds; beyond every row when it shows no list."""
+    word = request.GET.get("newest", "")
+    return int(word) if word.isascii() and word.isdigit() and len(word) < 20 else 2**63
+
+
+def _is_news(row: Row, newest: int, user_id: int) -> bool:
+    return micros(row["last_at"]) > newest and (row["is_incoming"] or row["author_id"] != user_id)
+
+
+def speak_of_rows(user_id: int, rows: Sequence[Row], since: live.Cursor, newest: int) -> tuple[str, str]:
+    """What is said of changes on the list: politely, and at once."""
+    incoming = [row["driver"] for row in rows if row["is_incoming"] and micros(row["last_at"]) > newest]
+    ended = [
+        {"to": row["driver"], "badge": row["badge"], "priority": row["priority"]}
+        for row in rows
+        if row["author_id"] == user_id and ended_since(row["last__state"], row["settled_at"], since)
+    ]
+    return sentences(incoming, ended)
+
+
+def ended_since(state: str, settled_at: datetime | None, since: live.Cursor) -> bool:
+    """Whether a message came to its end after the page's last look."""
+    return state in SPOKEN_STATES and settled_at is not None and settled_at.timestamp() >= since.taken_at
+
+
+def sentences(incoming: Sequence[str], ended: Sequence[Row]) -> tuple[str, str]:
+    """One polite sentence for all, and one to say at once for high messages that failed."""
+    sent = [one for one in ended if one["badge"].tone != "bad"]
+    failed = [one["to"] for one in ended if one["badge"].tone == "bad"]
+    urgent = [one["to"] for one in ended if one["badge"].tone == "bad" and one["priority"] == "high"]
+    parts = [
+        f"{_counted(len(incoming), 'new message')} from {_names(incoming)}" if incoming else "",
+        f"{_counted(len(sent), 'message')} sent" if sent else "",
+        f"{len(failed)} failed: {_names(failed)}" if failed else "",
+    ]
+    alert = f"High priority message to {_names(urgent)} was not delivered" if urgent else ""
+    return ", ".join(part for part in parts if part), alert
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = list(dict.fromkeys(names))
+    more = f" and {len(shown) - SPOKEN_NAMES} more" if len(shown) > SPOKEN_NAMES else ""
+    return ", ".join(shown[:SPOKEN_NAMES]) + more

@@ -1,0 +1,113 @@
+"""The one poll of every page: looks once, and repaints only what changed. Writes nothing and keeps no session alive."""
+
+from collections.abc import Mapping
+
+from django.http import Http404, HttpResponse, QueryDict
+from django.shortcuts import redirect
+from django.template.loader import render_to_string
+from django.views.decorators.http import require_safe
+
+from messaging import live
+from messaging.models import Conversation, Message, User
+from messaging.templatetags.polling import fresh_poller, poller_element
+from messaging.views.connections import paint_connections
+from messaging.views.conversations import paint_conversation
+from messaging.views.inbox import paint_inbox
+from messaging.views.messages import paint_message
+from messaging.views.navigation import counts
+from messaging.views.operations import paint_operations
+from messaging.views.painting import Paint, Painter
+from messaging.views.person import PersonRequest
+
+
+def paint_nothing(request: PersonRequest, look: live.Glance, since: live.Cursor, scope: live.Scope) -> Paint:
+    """Pages without rows: the counts and the title are all that moves."""
+    return Paint()
+
+
+PAINTERS: Mapping[str, Painter] = {
+    "page": paint_nothing,
+    "inbox": paint_inbox,
+    "conversation": paint_conversation,
+    "message": paint_message,
+    "ops": paint_operations,
+    "connections": paint_connections,
+}
+# Where a person belongs who opens the poll's address by hand.
+CANONICAL = {"ops": "operations", "connections": "connections"}
+
+
+@require_safe
+def live_poll(request: PersonRequest) -> HttpResponse:
+    """204 when nothing changed; else the changed rows, the counts, one announcement and a fresh poller."""
+    view, scope = request.GET.get("v", ""), _scope(request.GET)
+    if not request.htmx:
+        return redirect(_canonical(request.user, view, scope))
+    if view not in PAINTERS:
+        raise Http404
+    try:
+        since = live.Cursor.parse(request.GET.get("since", ""))
+        request.glance = look = live.glance(request.user, scope, since)
+        if _is_quiet(look, since, request.GET):
+            return HttpResponse(status=204)
+        paint = _paint(PAINTERS[view], request, since, scope) if look.changed else Paint()
+    except live.StaleCursor:
+        return _stale(request, scope)
+    return HttpResponse(_body(request, paint))
+
+
+def _scope(asked: QueryDict) -> live.Scope:
+    word = asked.get("scope", "")
+    key = int(word) if word.isascii() and word.isdigit() and len(word) < 19 else None
+    match asked.get("v", ""):
+        case "conversation":
+            return live.Scope(conversation_id=key)
+        case "message":
+            return live.Scope(message_id=key)
+        case _:
+            return live.Scope()
+
+
+def _is_quiet(look: live.Glance, since: live.Cursor, asked: QueryDict) -> bool:
+    """Nothing to tell, and the poller on the page may go on as it is."""
+    return not look.changed and asked.get("every") == str(look.every_ms) and since.age < live.RENEW_AFTER_SECONDS
+
+
+def _paint(painter: Painter, request: PersonRequest, since: live.Cursor, scope: live.Scope) -> Paint:
+    answer = painter(request, request.glance, since, scope)
+    return answer if isinstance(answer, Paint) else Paint(answer)
+
+
+def _body(request: PersonRequest, paint: Paint) -> str:
+    look, asked = request.glance, request.GET
+    frame = _frame(request.user, look, paint) if look.changed else ""
+    poller = ""
+    if paint.goes_on:
+        poller = poller_element(request.user.pk, look, asked.get("v", ""), asked.get("scope", ""), asked.get("q", ""))
+    return "".join([*paint.html, frame, fresh_poller(poller)])
+
+
+def _frame(user: User, look: live.Glance, paint: Paint) -> str:
+    context = {
+        "nav": counts(user, look),
+        "live_unread": look.inbox_unread,
+        "live_attention": bool(look.attention),
+        "live_rev": look.cursor,
+        "live_polite": paint.polite,
+        "live_alert": paint.alert,
+    }
+    return render_to_string("includes/live_page.html", context)
+
+
+def _stale(request: PersonRequest, scope: live.Scope) -> HttpResponse:
+    request.glance = live.glance(request.user, scope)
+    return HttpResponse(_body(request, Paint([render_to_string("includes/live_stale.html")])))
+
+
+def _canonical(user: User, view: str, scope: live.Scope) -> str:
+    found: Conversation | Message | None = None
+    if scope.conversation_id is not None:
+        found = Conversation.objects.visible_to(user).filter(pk=scope.conversation_id).first()
+    elif scope.message_id is not None:
+        found = Message.objects.visible_to(user).filter(pk=scope.message_id).first()
+    return found.get_absolute_url() if found else CANONICAL.get(view, "inbox")

@@ -1,0 +1,151 @@
+"""What a person does to messages of a conversation: reply, withdraw, take a failure off the list."""
+
+from uuid import UUID
+
+from django.contrib import messages as flashes
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods
+
+from messaging import access, outbox
+from messaging.forms import ReplyForm
+from messaging.models import Conversation, Message, closed_gates
+from messaging.rows import Row, bubble
+from messaging.states import MessageState
+from messaging.views.conversations import paint_bubbles, render_conversation
+from messaging.views.desk import (
+    THREAD,
+    Context,
+    addresses,
+    composer_context,
+    find_conversation,
+    quoted,
+    sending_obstacle,
+)
+from messaging.views.person import PersonRequest
+
+SPENT = "This form was sent before with another text. Your text is kept; press Send again to send it too."
+TOO_LATE = "Too late to withdraw: already handed to the provider."
+# A GET comes from a log-in in between, which returns to the address that was asked: it shows the page and writes nothing.
+post_or_return = require_http_methods(["GET", "HEAD", "POST"])
+
+
+@post_or_return
+def reply(request: PersonRequest, uuid: UUID) -> HttpResponse:
+    """Puts a reply in the queue and shows its bubble; a refusal keeps every word that was typed."""
+    found = find_conversation(request.user, uuid)
+    if request.method != "POST":
+        return redirect(found)
+    obstacle = sending_obstacle(request.user, found)
+    form = ReplyForm(found, request.user, request.POST)
+    if obstacle is not None:
+        return _refused(request, found, form, [obstacle], obstacle)
+    if not form.is_valid():
+        return _refused(request, found, form, [str(error) for errors in form.errors.values() for error in errors])
+    given = form.cleaned_data
+    message = outbox.compose(
+        request.user,
+        found,
+        given["message_text"],
+        given["priority"],
+        given["reply_to"],
+        given["client_token"],
+        timezone.now(),
+    )
+    if (message.conversation_id, message.text) != (found.pk, given["message_text"]):
+        # A browser may keep a hidden field over a reload: the token was used for something else.
+        return _refused(request, found, form, [SPENT])
+    return _sent(request, found, message)
+
+
+def _sent(request: PersonRequest, found: Conversation, message: Message) -> HttpResponse:
+    if not request.htmx:
+        return _see(found.get_absolute_url(), message)
+    context = {**composer_context(found, None), **addresses(found)}
+    body = _painted(request, message) + render_to_string(f"{THREAD}#sent", context, request)
+    return HttpResponse(body, headers={"HX-Trigger": "live:now"})
+
+
+def _refused(
+    request: PersonRequest, found: Conversation, form: ReplyForm, errors: list[str], obstacle: str | None = None
+) -> HttpResponse:
+    context: Context = {
+        **composer_context(
+            found,
+            obstacle,
+            text=form.data.get("message_text", ""),
+            priority=form.data.get("priority", ""),
+            quote=quoted(request.user, found, form.data.get("reply_to", "")),
+        ),
+        "errors": list(dict.fromkeys(errors)),
+    }
+    if "client_token" not in form.errors and SPENT not in errors:
+        context["client_token"] = form.data.get("client_token")
+    if not request.htmx:
+        return render_conversation(request, found, context, status=422)
+    context |= {"is_token_spent": True, **addresses(found)}
+    return HttpResponse(render_to_string(f"{THREAD}#refused", context, request), status=422)
+
+
+@post_or_return
+def cancel(request: PersonRequest, uuid: UUID) -> HttpResponse:
+    """Withdraws a message that no worker has claimed; too late, it says so and shows what became of it."""
+    message = _find_message(request, uuid)
+    if request.method == "POST":
+        if not access.may_withdraw(request.user, message.author_id):
+            raise PermissionDenied
+        note = "" if _withdraw(request, message) else TOO_LATE
+        if request.htmx:
+            return HttpResponse(_painted(request, message, note), headers={"HX-Trigger": "live:now"})
+        if note:
+            flashes.warning(request, note)
+    return _back(request, message)
+
+
+def _withdraw(request: PersonRequest, message: Message) -> bool:
+    """True when it is withdrawn, now or by an earlier press of the same button."""
+    if outbox.cancel(message, request.user, timezone.now()):
+        return True
+    message.refresh_from_db(fields=["state"])
+    return message.state == MessageState.CANCELLED
+
+
+@post_or_return
+def handled(request: PersonRequest, uuid: UUID) -> HttpResponse:
+    """Takes a failure off "Needs attention". Whoever sees it may: those are the fleet's members and support."""
+    message = _find_message(request, uuid)
+    if request.method == "POST":
+        outbox.handled(message, request.user, timezone.now())
+        if request.htmx:
+            return HttpResponse(_painted(request, message), headers={"HX-Trigger": "live:now"})
+    return _back(request, message)
+
+
+def _find_message(request: PersonRequest, uuid: UUID) -> Message:
+    visible = Message.objects.visible_to(request.user).select_related("conversation")
+    found = visible.filter(uuid=uuid, deleted_at=None).first()
+    if found is None:
+        raise Http404
+    return found
+
+
+def _back(request: PersonRequest, message: Message) -> HttpResponse:
+    """To the page whose button it was: the message's own, or its conversation."""
+    if request.POST.get("back") == "message":
+        return HttpResponse(status=303, headers={"Location": message.get_absolute_url()})
+    return _see(message.conversation.get_absolute_url(), message)
+
+
+def _see(address: str, message: Message) -> HttpResponse:
+    """303: the page after a form, asked for with GET."""
+    return HttpResponse(status=303, headers={"Location": f"{address}#m-{message.uuid}"})
+
+
+def _painted(request: PersonRequest, message: Message, note: str = "") -> str:
+    now = timezone.now()
+    row: Row = bubble(request.user, message.pk, now, closed_gates(now))
+    row["note"] = note
+    return paint_bubbles(request, [row])
