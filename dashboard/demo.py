@@ -11,7 +11,7 @@ from typing import IO
 from django.core.exceptions import ImproperlyConfigured
 
 from dashboard.env import Env
-from messaging.management.commands.demo import add_options
+from messaging.management.options import add_demo_options
 from messaging.processes import free_port, is_free
 
 SIMULATOR_PORT = 8801
@@ -30,7 +30,7 @@ def prepare(arguments: Sequence[str], root: Path) -> None:
     Makes the var folder with its secrets.
     """
     parser = argparse.ArgumentParser(add_help=False)
-    add_options(parser)
+    add_demo_options(parser)
     options, _ = parser.parse_known_args(arguments)
     var = (options.var or Path(Env().text("VAR_DIR", str(root / "var")))).absolute()
     if not {"-h", "--help"} & set(arguments):
@@ -41,11 +41,13 @@ def prepare(arguments: Sequence[str], root: Path) -> None:
 
 def _require_port(port: int) -> None:
     try:
-        if is_free("127.0.0.1", port):
+        if port > 0 and is_free("127.0.0.1", port):
             return
-        reason = "is in use by another program"
-    except (PermissionError, OverflowError):
-        reason = "may not be used"
+        reason = "is in use by another program" if port > 0 else "does not exist"
+    except PermissionError:
+        reason = "may be used by root only"
+    except OverflowError:
+        reason = "does not exist"
     raise ImproperlyConfigured(f"Port {port} {reason}. Choose another one: make demo PORT={port % 60000 + 100}")
 
 

@@ -1,10 +1,7 @@
 """`manage.py demo`: the whole product on this machine, with a simulated Catena behind it."""
 
-import argparse
 import json
-import os
 import time
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,23 +11,17 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
 from messaging.management import parts
+from messaging.management.options import add_demo_options
 from messaging.processes import ChildFailed, Family, StopAsked, status_of
 
 PEOPLE = {"mara": "fleet manager", "sol": "support", "ada": "administrator"}
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Read twice: before the settings, which depend on them, and by Django for `--help`."""
-    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8000), help="of the web pages (8000)")
-    parser.add_argument("--simulator-port", type=int, help="of the simulated Catena (8801, or any free one)")
-    parser.add_argument("--var", type=Path, help="folder for the database, secrets and logs (VAR_DIR, or var)")
 
 
 class Command(BaseCommand):
     help = "Run Backhaul with a simulated Catena, sample fleets and three people, until Ctrl-C or SIGTERM."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        add_options(parser)
+        add_demo_options(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         self._began = time.monotonic()
