@@ -1,0 +1,74 @@
+"""History and plumbing, to be read only: audit, decisions, our requests, received events, sweeps."""
+
+from django.contrib import admin
+from django.urls import reverse
+from django.utils.safestring import SafeString
+
+from messaging.admin.reading import ReadOnlyAdmin, SearchByIdAdmin, link, pretty
+from messaging.models import AuditEntry, Decision, SendAttempt, SyncCursor, WebhookEvent
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(SearchByIdAdmin, ReadOnlyAdmin):
+    list_display = ("at", "action", "user", "message_link", "detail")
+    list_filter = ("action", "at")
+    list_select_related = ("user", "message")
+    ordering = ("-id",)
+    uuid_fields = ("message__uuid", "conversation__uuid", "connection__catena_id")
+    exact_fields = ("action", "user__username")
+    fields = ("at", "action", "user", "message_link", "conversation", "connection", "pretty_detail")
+    readonly_fields = ("message_link", "pretty_detail")
+
+    @admin.display(description="message")
+    def message_link(self, obj: AuditEntry) -> SafeString | str:
+        message = obj.message
+        return link(reverse("admin:messaging_message_change", args=[message.pk]), str(message.uuid)) if message else "-"
+
+    @admin.display(description="detail")
+    def pretty_detail(self, obj: AuditEntry) -> SafeString:
+        return pretty(obj.detail)
+
+
+@admin.register(Decision)
+class DecisionAdmin(SearchByIdAdmin, ReadOnlyAdmin):
+    list_display = ("created_at", "kind", "user", "message", "reason")
+    list_filter = ("kind",)
+    list_select_related = ("user", "message")
+    ordering = ("-id",)
+    uuid_fields = ("message__uuid",)
+    exact_fields = ("user__username",)
+
+
+@admin.register(SendAttempt)
+class SendAttemptAdmin(SearchByIdAdmin, ReadOnlyAdmin):
+    list_display = ("posting_at", "message", "fence", "authority", "outcome", "http_status", "error_class", "worker")
+    list_filter = ("outcome", "authority", "http_status")
+    list_select_related = ("message",)
+    ordering = ("-id",)
+    uuid_fields = ("message__uuid", "message__operation__catena_id")
+    exact_fields = ("worker", "body_sha256")
+
+
+@admin.register(WebhookEvent)
+class WebhookEventAdmin(SearchByIdAdmin, ReadOnlyAdmin):
+    list_display = ("received_at", "event_name", "state", "tries", "next_at", "processed_at", "reason")
+    list_filter = ("state", "event_name")
+    ordering = ("-id",)
+    uuid_fields = ("webhook_id",)
+    exact_fields = ("key", "event_name", "body_sha256")
+    fields = (
+        "key", "event_name", "webhook_id", "state", "reason", "received_at", "tries", "next_at", "processed_at", "body_sha256",
+        "pretty_body",
+    )  # fmt: skip
+    readonly_fields = ("pretty_body",)
+
+    @admin.display(description="body")
+    def pretty_body(self, obj: WebhookEvent) -> SafeString:
+        return pretty(obj.body)
+
+
+@admin.register(SyncCursor)
+class SyncCursorAdmin(ReadOnlyAdmin):
+    list_display = ("name", "connection", "position", "started_at", "finished_at", "read_count", "last_error")
+    list_filter = ("name",)
+    list_select_related = ("connection",)
