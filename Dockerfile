@@ -22,5 +22,5 @@ EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
 CMD ["granian", "--interface", "wsgi", "--host", "0.0.0.0", "--port", "8000", "--workers", "1", \
-     "--blocking-threads", "8", "--blocking-threads-idle-timeout", "600", "--backpressure", "256", \
+     "--blocking-threads", "8", "--blocking-threads-idle-timeout", "600", "--backpressure", "1024", \
      "--workers-kill-timeout", "10", "--no-ws", "--no-access-log", "dashboard.wsgi:application"]

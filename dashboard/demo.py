@@ -48,7 +48,8 @@ def _require_port(port: int) -> None:
         reason = "may be used by root only"
     except OverflowError:
         reason = "does not exist"
-    raise ImproperlyConfigured(f"Port {port} {reason}. Choose another one: make demo PORT={port % 60000 + 100}")
+    way_out = port + 100 if 1024 <= port < 60000 else 8100
+    raise ImproperlyConfigured(f"Port {port} {reason}. Choose another one: make demo PORT={way_out}")
 
 
 def _lock_folder(var: Path) -> None:

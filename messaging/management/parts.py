@@ -17,9 +17,10 @@ from messaging.processes import Family, is_free, status_of
 
 # One process with threads suits two cores: pages wait for the database more than they compute, and the worker needs the
 # other core. A thread keeps its database connection, so threads that come and go would connect again and again.
+# Granian's backpressure counts connections, idle ones too, and each open page keeps one.
 WEB = (
     "-m", "granian", "--interface", "wsgi", "--workers", "1", "--blocking-threads", "8",
-    "--blocking-threads-idle-timeout", "600", "--backpressure", "256", "--workers-kill-timeout", "10", "--no-ws",
+    "--blocking-threads-idle-timeout", "600", "--backpressure", "1024", "--workers-kill-timeout", "10", "--no-ws",
     "--no-access-log", "--log-level", "warning",
 )  # fmt: skip
 WORKER = ("manage.py", "worker")
