@@ -1,0 +1,214 @@
+"""The message sweeps: which windows are read and when, that they overlap, resume and stay cheap."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from messaging import models, sync
+from messaging.catena.client import CatenaClient, CatenaConfig
+from messaging.mirror import Change
+from messaging.simulator import Fault, Pace, SimulatorServer, World, drivers
+from tests import factories
+from tests.messaging.conftest import client_of_server
+
+pytestmark = pytest.mark.django_db
+
+BEGAN = datetime(2026, 5, 12, 14, 3, 21, tzinfo=UTC)
+LIST = "GET /v2/telematics/messages"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = BEGAN
+
+    def __call__(self) -> datetime:
+        return self.at
+
+    def after(self, **span: float) -> datetime:
+        """Moves on; returns a moment just later, so that what happens now is inside a window that ends there."""
+        self.at += timedelta(**span)
+        return self.at + timedelta(milliseconds=10)
+
+
+def paging_client(server: SimulatorServer, page_size: int) -> CatenaClient:
+    config = CatenaConfig(server.url, server.token_url, server.client_id, server.client_secret, page_size=page_size)
+    return CatenaClient(config)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def catena(clock: Clock) -> Iterator[SimulatorServer]:
+    with SimulatorServer(World(now=clock, pace=Pace.instant())) as server:
+        yield server
+
+
+@pytest.fixture
+def client(catena: SimulatorServer) -> CatenaClient:
+    return client_of_server(catena)
+
+
+@pytest.fixture
+def connection(catena: SimulatorServer) -> models.Connection:
+    """Only the first connection of the world is ours, so that a round is one connection's."""
+    return factories.ConnectionFactory(catena_id=UUID(next(iter(catena.world.connections))))
+
+
+def theirs(catena: SimulatorServer, connection: models.Connection) -> list[Any]:
+    return [one for one in catena.world.messages.values() if one.connection_id == str(connection.catena_id)]
+
+
+def says(catena: SimulatorServer, connection: models.Connection, text: str, occurred_at: datetime) -> str:
+    """A driver's message that Catena ingests now, dated by the provider; returns its id."""
+    with catena.world.lock:
+        driver = catena.world.drivers(str(connection.catena_id))[0]
+        written = drivers.write(catena.world, driver.id, text)
+        catena.world.tick()
+        stored = catena.world.messages[written.id]
+        stored.occurred_at = occurred_at
+    return written.id
+
+
+def is_here(message_id: str) -> bool:
+    return models.Message.objects.filter(catena_id=message_id).exists()
+
+
+def lists(catena: SimulatorServer) -> int:
+    return catena.world.requests_seen.pop(LIST, 0)
+
+
+def test_the_first_sweep_imports_45_days_oldest_first(
+    catena: SimulatorServer, client: CatenaClient, connection: models.Connection, clock: Clock
+) -> None:
+    ancient = says(catena, connection, "From March", BEGAN - timedelta(days=44))
+    beyond = says(catena, connection, "From February", BEGAN - timedelta(days=46))
+    summary = sync.messages_all(client, clock.after(seconds=1))
+    assert summary.read("messages") == len(theirs(catena, connection)) - 1
+    assert (is_here(ancient), is_here(beyond)) == (True, False)
+    times = list(models.Message.objects.order_by("id").values_list("occurred_at", flat=True))
+    slices = [(moment - (BEGAN - timedelta(days=45))) // timedelta(days=5) for moment in times]
+    assert slices == sorted(slices)
+
+
+def test_an_interrupted_import_goes_on_where_it_stopped(
+    catena: SimulatorServer, client: CatenaClient, connection: models.Connection, clock: Clock
+) -> None:
+    ancient = says(catena, connection, "From March", BEGAN - timedelta(days=44))
+    # The ninth and last slice is lost; the eight before it are read.
+    catena.world.faults.add(Fault("slow", match=LIST, times=8, seconds=0.0))
+    catena.world.faults.add(Fault("server_error", match=LIST, times=1))
+    first = sync.messages_all(client, clock.after(seconds=1))
+    assert len(first.problems) == 1
+    assert is_here(ancient)
+    cursor = models.SyncCursor.objects.get(name="message_import", connection=connection)
+    assert (cursor.finished_at, cursor.position) == (None, clock.after() - timedelta(days=5))
+    lists(catena)
+    second = sync.messages_all(client, clock.after(seconds=1))
+    assert (second.problems, lists(catena)) == ([], 2)
+    assert models.Message.objects.count() == len(theirs(catena, connection))
+
+
+def test_every_sweep_reads_the_last_two_hours_again(
+    catena: SimulatorServer, client: CatenaClient, connection: models.Connection, clock: Clock
+) -> None:
+    sync.messages_all(client, clock.after(seconds=1))
+    late = says(catena, connection, "Sent an hour ago", clock.at - timedelta(minutes=110))
+    lists(catena)
+    summary = sync.messages_all(client, clock.after(seconds=30))
+    assert is_here(late)
+    assert lists(catena) == 1
+    assert summary.counts["messages"][Change.NEW] == 1
+
+
+@pytest.mark.parametrize(
+    ("age", "missed_after", "seen_after"),
+    [
+        (timedelta(hours=30), timedelta(minutes=5), timedelta(minutes=11)),
+        (timedelta(days=5), timedelta(minutes=11), timedelta(hours=25)),
+    ],
+)
+def test_a_late_message_is_seen_by_the_next_wider_window(
+    catena: SimulatorServer,
+    client: CatenaClient,
+    connection: models.Connection,
+    clock: Clock,
+    age: timedelta,
+    missed_after: timedelta,
+    seen_after: timedelta,
+) -> None:
+    sync.messages_all(client, clock.after(seconds=1))
+    late = says(catena, connection, "Ingested late", clock.at - age)
+    sync.messages_all(client, clock.after(seconds=missed_after.total_seconds()))
+    assert not is_here(late)
+    sync.messages_all(client, clock.after(seconds=(seen_after - missed_after).total_seconds()))
+    assert is_here(late)
+
+
+def test_the_cursor_stays_behind_now_by_the_overlap_and_a_long_absence_is_read_in_whole(
+    catena: SimulatorServer, client: CatenaClient, connection: models.Connection, clock: Clock
+) -> None:
+    moment = clock.after(seconds=1)
+    sync.messages_all(client, moment)
+    cursor = models.SyncCursor.objects.get(name="messages", connection=connection)
+    assert cursor.position == moment - timedelta(hours=2)
+    missed = says(catena, connection, "While we were away", clock.at + timedelta(hours=1))
+    sync.messages_all(client, clock.after(days=20))
+    assert is_here(missed)
+
+
+def test_a_failed_sweep_leaves_the_cursor_where_it_was(
+    catena: SimulatorServer, client: CatenaClient, connection: models.Connection, clock: Clock
+) -> None:
+    sync.messages_all(client, clock.after(seconds=1))
+    before = models.SyncCursor.objects.get(name="messages", connection=connection)
+    catena.world.faults.add(Fault("truncated_json", match=LIST, times=1))
+    assert len(sync.messages_all(client, clock.after(hours=5)).problems) == 1
+    after = models.SyncCursor.objects.get(name="messages", connection=connection)
+    assert (after.position, bool(after.last_error)) == (before.position, True)
+    sync.messages_all(client, clock.after(seconds=30))
+    after.refresh_from_db()
+    assert (after.position, after.last_error) == (clock.after() - timedelta(hours=2), "")
+
+
+def test_every_page_is_read_and_a_failure_in_the_middle_keeps_what_came(
+    catena: SimulatorServer, connection: models.Connection, clock: Clock
+) -> None:
+    client = paging_client(catena, page_size=10)
+    total = len(theirs(catena, connection))
+    sync.messages_all(client, clock.after(seconds=1))
+    assert models.Message.objects.count() == total
+    assert lists(catena) > total // 10
+
+
+def test_a_record_that_cannot_be_read_does_not_hide_the_others(
+    catena: SimulatorServer, client: CatenaClient, connection: models.Connection, clock: Clock
+) -> None:
+    broken = says(catena, connection, "Broken", clock.at)
+    with catena.world.lock:
+        catena.world.messages[broken].source_id = None  # type: ignore[assignment]
+    summary = sync.messages_all(client, clock.after(seconds=1))
+    assert summary.problems == []
+    assert models.Message.objects.count() == len(theirs(catena, connection)) - 1
+
+
+def test_withdrawn_connections_are_not_asked_about(
+    catena: SimulatorServer, client: CatenaClient, connection: models.Connection, clock: Clock
+) -> None:
+    models.Connection.objects.update(withdrawn_at=BEGAN)
+    sync.messages_all(client, clock.after(seconds=1))
+    assert lists(catena) == 0
+
+
+def test_one_connection_can_be_read_on_request(
+    catena: SimulatorServer, client: CatenaClient, connection: models.Connection, clock: Clock
+) -> None:
+    recent = says(catena, connection, "Just now", clock.at - timedelta(minutes=30))
+    older = says(catena, connection, "This morning", clock.at - timedelta(hours=5))
+    summary = sync.messages(client, connection, clock.after(seconds=1), timedelta(hours=1))
+    assert (is_here(recent), is_here(older), summary.stopped) == (True, False, "")
