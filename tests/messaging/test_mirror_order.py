@@ -2,8 +2,12 @@
 
 import itertools
 import uuid
+from collections.abc import Callable
+from threading import Barrier, Thread
 from typing import Any
 
+import pytest
+from django.db import connection as database
 from django.db import transaction
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -87,3 +91,49 @@ def _outcome(steps: list[dict[str, Any] | str], size: int) -> dict[str, Any]:
         for name in ("connection_id", "sender_id", "recipient_id"):
             (row["raw"] or {}).pop(name, None)
     return {"rows": rows, "summary": summary}
+
+
+def _at_once(*works: Callable[[], object]) -> list[BaseException]:
+    """Runs each in its own thread and database session, started together; returns what they raised."""
+    start, raised = Barrier(len(works)), []
+
+    def run(work: Callable[[], object]) -> None:
+        try:
+            start.wait(10)
+            work()
+        except BaseException as error:
+            raised.append(error)
+        finally:
+            database.close()
+
+    threads = [Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return raised
+
+
+@pytest.mark.django_db(transaction=True)
+def test_workers_that_apply_the_same_page_at_once_make_each_message_once() -> None:
+    connection = factories.ConnectionFactory()
+    talks = [factories.ConversationFactory(driver=factories.FleetUserFactory(connection=connection)) for _ in range(3)]
+    own = factories.accepted(talks[0])
+    answer = uuid.uuid4()
+    page = [records.message(talk, at=moment(minute)) for talk in talks for minute in range(8)]
+    page.append(records.message(talks[0], id=answer, by_driver=False, at=moment(9)))
+    page += [records.message(talks[1], sender_id=None, source_sender_id="drv_new", at=moment(n)) for n in range(3)]
+    raised = _at_once(
+        lambda: mirror.apply_messages(page),
+        lambda: mirror.apply_messages(page[::-1]),
+        lambda: [mirror.apply_message(record) for record in page],
+        lambda: mirror.apply_operation(records.operation(own, resource_id=answer)),
+    )
+    assert raised == []
+    assert sorted(models.Message.objects.values_list("catena_id", flat=True), key=str) == sorted(
+        (record.id for record in page), key=str
+    )
+    own.refresh_from_db()
+    assert (own.catena_id, own.record_status, own.catena_updated_at) == (answer, "", moment(9))
+    for talk in models.Conversation.objects.all():
+        assert talk.last_message == talk.thread.order_by("-occurred_at", "-id").first()

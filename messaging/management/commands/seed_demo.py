@@ -119,4 +119,5 @@ def _read_old_conversations(user: User) -> None:
     ReadMark.objects.bulk_create(
         ReadMark(user=user, conversation=conversation, read_through=conversation.last_incoming_id)
         for conversation in heard.exclude(pk__in=unread)
+        if conversation.last_incoming_id is not None
     )
