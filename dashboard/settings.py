@@ -132,6 +132,7 @@ CSRF_FAILURE_VIEW = "dashboard.views.csrf_failure"
 LANGUAGE_CODE = "en"
 TIME_ZONE = env.zone("TIME_ZONE", "UTC")
 USE_TZ = True
+FORMAT_MODULE_PATH = "dashboard.formats"
 
 # Files that browsers load
 STATIC_URL = "static/"

@@ -7,13 +7,22 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from messaging.admin.reading import ReadOnlyAdmin, ReadOnlyInline, SearchByIdAdmin, badge_of, carry_gates, link, pretty
+from messaging.admin.reading import (
+    ReadOnlyAdmin,
+    ReadOnlyInline,
+    SearchByIdAdmin,
+    badge_of,
+    carry_gates,
+    link,
+    pretty,
+    table,
+)
 from messaging.insight.situations import ATTENTION, PENDING, situation_q
 from messaging.models import Conversation, Decision, Message, SendAttempt, closed_gates
 from messaging.states import LEASED_STATES, SITUATIONS, SLOW_AFTER, MessageState
+from messaging.templatetags.delivery import exact
 
 
 class SituationFilter(admin.SimpleListFilter):
@@ -146,18 +155,17 @@ class MessageAdmin(SearchByIdAdmin, ReadOnlyAdmin):
         return link(reverse("admin:messaging_operation_change", args=[obj.operation.pk]), str(obj.operation.catena_id))
 
     @admin.display(description="attempts of Catena")
-    def catena_attempts(self, obj: Message) -> SafeString | str:
+    def catena_attempts(self, obj: Message) -> SafeString:
         logs = obj.operation.logs.all() if obj.operation else []
-        rows = (
+        heads = ("When", "Status", "Code", "Error type", "Error", "Headers")
+        return table(
+            heads,
             (
-                f"{log.catena_created_at:%Y-%m-%d %H:%M:%S} UTC",
-                log.status,
-                log.response_status_code or "",
-                log.error_details,
-            )
-            for log in logs
-        )
-        return format_html_join("", "<div>{} {} {} {}</div>", rows) or "-"
+                (exact(log.catena_created_at), log.status, log.response_status_code or "", log.error_type, log.error_details,
+                 pretty(log.response_headers))
+                for log in logs
+            ),
+        )  # fmt: skip
 
     @admin.display(description="raw record")
     def pretty_raw(self, obj: Message) -> SafeString:

@@ -7,11 +7,21 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from messaging.admin.reading import ReadOnlyAdmin, ReadOnlyInline, SearchByIdAdmin, badge_of, carry_gates, link, pretty
+from messaging.admin.reading import (
+    ReadOnlyAdmin,
+    ReadOnlyInline,
+    SearchByIdAdmin,
+    badge_of,
+    carry_gates,
+    link,
+    pretty,
+    table,
+)
 from messaging.models import Gate, Message, Operation, OperationLog
+from messaging.templatetags.delivery import exact
 
 
 class OperationLogInline(ReadOnlyInline):
@@ -75,14 +85,11 @@ class OperationAdmin(SearchByIdAdmin, ReadOnlyAdmin):
         return link(reverse("admin:messaging_message_change", args=[message.pk]), str(message.uuid)) if message else "-"
 
     @admin.display(description="our requests")
-    def our_requests(self, obj: Operation) -> SafeString | str:
+    def our_requests(self, obj: Operation) -> SafeString:
         message = message_of(obj)
         attempts = message.send_attempts.all() if message else []
-        rows = (
-            (f"{one.posting_at:%Y-%m-%d %H:%M:%S} UTC", one.outcome or "open", one.http_status or "")
-            for one in attempts
-        )
-        return format_html_join("", "<div>{} {} {}</div>", rows) or "-"
+        rows = ((exact(one.posting_at), one.get_outcome_display() or "Open", one.http_status or "") for one in attempts)
+        return table(("When", "Outcome", "Code"), rows)
 
     @admin.display(description="payload")
     def pretty_payload(self, obj: Operation) -> SafeString:

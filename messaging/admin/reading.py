@@ -1,6 +1,7 @@
 """Who may open the panel, what read-only means, and how ids, badges and JSON look in it."""
 
 import json
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -8,7 +9,7 @@ from django.contrib import admin
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from messaging.access import is_administrator
@@ -67,7 +68,9 @@ class ReadOnlyAdmin(AdministratorAdmin):
 class ReadOnlyInline(PlainInline):
     extra = 0
     can_delete = False
-    show_change_link = False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return [str(name) for name in self.fields or ()]
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return may_administer(request)
@@ -131,6 +134,15 @@ def carry_gates(messages: list[Message]) -> None:
 
 def pretty(value: object) -> SafeString:
     return format_html("<pre>{}</pre>", json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True))
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> SafeString:
+    """A small table for a field; a dash when there are no rows."""
+    body = [format_html("<tr>{}</tr>", format_html_join("", "<td>{}</td>", ((cell,) for cell in row))) for row in rows]
+    if not body:
+        return SafeString("-")
+    head = format_html_join("", '<th scope="col">{}</th>', ((word,) for word in heads))
+    return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", head, SafeString("".join(body)))
 
 
 def link(address: str, words: str) -> SafeString:
