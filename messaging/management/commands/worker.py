@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.conf import settings
+from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from messaging.tasks import worker, worker_name
@@ -10,6 +11,8 @@ from messaging.tasks import worker, worker_name
 
 class Command(BaseCommand):
     help = "Send messages and read from Catena until stopped. Run as many as you like, on any number of machines."
+    # Settings are checked, pages are not: a worker serves none.
+    requires_system_checks = [Tags.security, Tags.database]
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
