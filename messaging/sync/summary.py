@@ -16,7 +16,7 @@ Watcher = Callable[[str, int], None]
 class Summary:
     """`counts` by kind of record; `problems` are sentences; `stopped` says why the rest was not read, empty if it was.
 
-    `is_refused` and alike are not needed: `stopped` names the cure. `seconds` is wall time, set by `full_round`.
+    `seconds` is wall time, set by `full_round`. `withdrawn` counts fleets and connections that went or came back.
     """
 
     counts: dict[str, Counter[Change]] = field(default_factory=dict)
