@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from messaging import live
-from messaging.access import can_review, is_administrator
+from messaging.access import can_review, is_administrator, may_withdraw
 from messaging.insight.sentence import identities, sentence, support_text
 from messaging.insight.story import Story, tell, with_story
 from messaging.insight.timeline import timeline
@@ -50,10 +50,15 @@ def _context(user: User, story: Story) -> dict[str, Any]:
         "steps": timeline(story, with_headers=sees_headers),
         "identities": identities(story),
         "support": support_text(story, with_headers=sees_headers),
-        "can_undo": shown.state in CANCELLABLE_STATES and shown.claim_count == 0,
+        "can_undo": _can_undo(user, shown),
         "needs_handling": shown.handled_at is None and story.badge.key in {"failed", "not_sent", "expired"},
         "is_incoming": shown.direction == Direction.IN,
     }
+
+
+def _can_undo(user: User, shown: Message) -> bool:
+    is_ours = shown.state in CANCELLABLE_STATES and shown.claim_count == 0
+    return is_ours and may_withdraw(user, shown.author_id)
 
 
 def _heading(story: Story) -> str:
