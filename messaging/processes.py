@@ -79,20 +79,8 @@ class Family:
         self._is_stop_asked = True
         self._interrupts += number == signal.SIGINT
 
-    def start(
-        self, name: str, command: list[str], is_ready: Callable[[], bool], seconds: float = START_SECONDS
-    ) -> None:
-        """Starts `python <command>` and returns when it is ready. Raises ChildFailed or StopAsked when it will not be."""
-        child = self._spawn(name, command)
-        deadline = time.monotonic() + seconds
-        while not is_ready():
-            self.check()
-            if time.monotonic() > deadline:
-                raise child.failure(f"was not ready after {seconds:g} seconds")
-            _pause()
-        self.check()
-
-    def _spawn(self, name: str, command: list[str]) -> Child:
+    def start(self, name: str, command: list[str]) -> Child:
+        """Starts `python <command>` and returns at once."""
         log = self._logs / f"{name}.log"
         if log.exists():
             log.replace(log.with_suffix(".log.1"))
@@ -109,6 +97,16 @@ class Family:
         child = Child(name, process, log)
         self._children.append(child)
         return child
+
+    def await_ready(self, child: Child, is_ready: Callable[[], bool], seconds: float = START_SECONDS) -> None:
+        """Returns when the child is ready. Raises ChildFailed or StopAsked when it, or another one, will not be."""
+        deadline = time.monotonic() + seconds
+        while not is_ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise child.failure(f"was not ready after {seconds:g} seconds")
+            _pause()
+        self.check()
 
     def check(self) -> None:
         """Raises StopAsked when a signal came, ChildFailed when a child is no longer there."""

@@ -46,7 +46,7 @@ def new_family() -> Family:
 
 def keep_database(family: Family) -> None:
     if settings.DATABASE_KEEPER:
-        family.start("database-keeper", settings.DATABASE_KEEPER, lambda: True)
+        family.start("database-keeper", settings.DATABASE_KEEPER)
 
 
 def collect_static() -> None:
@@ -76,18 +76,18 @@ def pending_migrations() -> int:
     return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
 
 
-def start_web(family: Family, host: str, port: int) -> None:
-    """Returns when it answers; any answer will do, for this machine's own name may not be among ALLOWED_HOSTS."""
-    module, _, name = settings.WSGI_APPLICATION.rpartition(".")
-    asked = "127.0.0.1" if host in {"0.0.0.0", "::", ""} else host  # noqa: S104 (compared, not bound)
-    command = [*WEB, "--host", host, "--port", str(port), f"{module}:{name}"]
-    family.start("web", command, lambda: status_of(asked, port, "/healthz") is not None)
+def start_web_and_worker(family: Family, host: str, port: int) -> None:
+    """Returns when the pages answer and the worker has shown a sign of life of its own, not of an earlier one.
 
-
-def start_worker(family: Family) -> None:
-    """Returns when it has shown a sign of life of its own, not one that an earlier worker left."""
+    Any answer of the pages will do: this machine's own name may not be among ALLOWED_HOSTS.
+    """
     started = timezone.now()
-    family.start("worker", list(WORKER), lambda: _has_beaten_since(started))
+    module, _, name = settings.WSGI_APPLICATION.rpartition(".")
+    web = family.start("web", [*WEB, "--host", host, "--port", str(port), f"{module}:{name}"])
+    worker = family.start("worker", list(WORKER))
+    asked = "127.0.0.1" if host in {"0.0.0.0", "::", ""} else host  # noqa: S104 (compared, not bound)
+    family.await_ready(web, lambda: status_of(asked, port, "/healthz") is not None)
+    family.await_ready(worker, lambda: _has_beaten_since(started))
     connection.close()
 
 

@@ -37,7 +37,8 @@ import sys; from pathlib import Path; from messaging.processes import Family
 home = Path(sys.argv[1])
 with Family(home=home, logs=home) as family:
     for name in ("one", "two"):
-        family.start(name, [f"{name}.py", f"{name}.ready"], (home / f"{name}.ready").exists)
+        child = family.start(name, [f"{name}.py", f"{name}.ready"])
+        family.await_ready(child, (home / f"{name}.ready").exists)
     print("started", flush=True)
     family.watch()
 print("stopped", flush=True)
@@ -70,7 +71,7 @@ def test_a_child_that_dies_at_once_shows_the_end_of_its_log(tmp_path: Path) -> N
     script(tmp_path, "bad", "print('line one'); raise SystemExit('the disk is full')")
 
     with pytest.raises(ChildFailed) as failed, family_of(tmp_path) as family:
-        family.start("bad", ["bad.py"], lambda: False)
+        family.await_ready(family.start("bad", ["bad.py"]), lambda: False)
 
     log = tmp_path / "log" / "bad.log"
     assert str(failed.value) == (
@@ -82,7 +83,7 @@ def test_what_a_dead_child_started_is_stopped_too(tmp_path: Path) -> None:
     script(tmp_path, "forgetful", FORGETFUL)
 
     with pytest.raises(ChildFailed, match="something is missing"), family_of(tmp_path) as family:
-        family.start("forgetful", ["forgetful.py", "orphan"], lambda: False)
+        family.await_ready(family.start("forgetful", ["forgetful.py", "orphan"]), lambda: False)
 
     orphan = int((tmp_path / "orphan").read_text())
     wait_for(lambda: not psutil.pid_exists(orphan) or not is_alive(psutil.Process(orphan)), seconds=5)
@@ -92,7 +93,7 @@ def test_a_child_that_never_gets_ready_is_given_up(tmp_path: Path) -> None:
     script(tmp_path, "slow", OBEDIENT)
 
     with pytest.raises(ChildFailed) as failed, family_of(tmp_path) as family:
-        family.start("slow", ["slow.py"], lambda: False, seconds=0.3)
+        family.await_ready(family.start("slow", ["slow.py"]), lambda: False, seconds=0.3)
 
     log = tmp_path / "log" / "slow.log"
     assert str(failed.value) == f"The slow was not ready after 0.3 seconds. The end of {log}:\n  (nothing)"
@@ -106,7 +107,7 @@ def test_a_stop_during_the_start_ends_the_start(tmp_path: Path) -> None:
         return False
 
     with pytest.raises(StopAsked), family_of(tmp_path) as family:
-        family.start("slow", ["slow.py"], ask_to_stop)
+        family.await_ready(family.start("slow", ["slow.py"]), ask_to_stop)
 
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "the signals are given back"
 
@@ -116,7 +117,7 @@ def test_the_log_of_the_last_run_is_kept_beside_the_new_one(tmp_path: Path) -> N
     for word in ("first", "second"):
         script(tmp_path, "talker", f"print('{word}', flush=True); import signal; signal.pause()")
         with family_of(tmp_path) as family:
-            family.start("talker", ["talker.py"], lambda: log.stat().st_size > 0)
+            family.await_ready(family.start("talker", ["talker.py"]), lambda: log.stat().st_size > 0)
 
     assert log.read_text() == "second\n"
     assert log.with_suffix(".log.1").read_text() == "first\n"
@@ -176,7 +177,7 @@ def test_a_child_sees_an_empty_input_and_its_own_arguments(tmp_path: Path) -> No
     log = tmp_path / "log" / "echo.log"
 
     with pytest.raises(ChildFailed, match="exit code 0"), family_of(tmp_path) as family:
-        family.start("echo", ["echo.py", "--a", "b"], lambda: False)
+        family.await_ready(family.start("echo", ["echo.py", "--a", "b"]), lambda: False)
 
     assert log.read_text() == "['echo.py', '--a', 'b'] ''\n"
 

@@ -1,6 +1,7 @@
 """`manage.py demo`: the whole product on this machine, with a simulated Catena behind it."""
 
 import json
+import logging
 import time
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from django.db import connection
 
 from messaging.management import parts
 from messaging.management.options import add_demo_options
-from messaging.processes import ChildFailed, Family, StopAsked, status_of
+from messaging.processes import Child, ChildFailed, Family, StopAsked, status_of
 
 PEOPLE = {"mara": "fleet manager", "sol": "support", "ada": "administrator"}
 
@@ -25,6 +26,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         self._began = time.monotonic()
+        # The children write their logs to files; this terminal is for a person.
+        logging.getLogger().setLevel(logging.WARNING)
         try:
             with parts.new_family() as family:
                 self._run(family, options["port"])
@@ -36,30 +39,27 @@ class Command(BaseCommand):
 
     def _run(self, family: Family, port: int) -> None:
         parts.keep_database(family)
+        simulator = self._start_simulator(family)
         self._say("Preparing the database and the static files")
         call_command("migrate", verbosity=0)
         parts.collect_static()
-        family.check()
-        self._say("Starting the simulated Catena")
-        self._start_simulator(family)
-        self._say("Reading fleets, drivers and messages from it")
+        family.await_ready(simulator, _simulator_answers)
+        self._say("Reading fleets, drivers and messages from the simulated Catena")
         call_command("seed_demo", verbosity=0)
         connection.close()
-        family.check()
         self._say("Starting the web pages and the worker")
-        parts.start_web(family, "127.0.0.1", port)
-        parts.start_worker(family)
+        family.check()
+        parts.start_web_and_worker(family, "127.0.0.1", port)
         self._welcome()
         family.watch()
 
-    def _start_simulator(self, family: Family) -> None:
-        address = urlsplit(settings.CATENA_API_URL)
+    def _start_simulator(self, family: Family) -> Child:
         command = [
-            "manage.py", "simulator", "--port", str(address.port), "--state", str(settings.VAR_DIR / "simulator.json"),
-            "--pace", "demo", "--lively", "--client-id", settings.CATENA_CLIENT_ID,
-            "--client-secret", settings.CATENA_CLIENT_SECRET,
+            "manage.py", "simulator", "--port", str(urlsplit(settings.CATENA_API_URL).port),
+            "--state", str(settings.VAR_DIR / "simulator.json"), "--pace", "demo", "--lively",
+            "--client-id", settings.CATENA_CLIENT_ID, "--client-secret", settings.CATENA_CLIENT_SECRET,
         ]  # fmt: skip
-        family.start("simulator", command, lambda: status_of("127.0.0.1", address.port or 80, "/") is not None)
+        return family.start("simulator", command)
 
     def _welcome(self) -> None:
         passwords = json.loads((settings.VAR_DIR / "demo_passwords.json").read_text())
@@ -72,3 +72,8 @@ class Command(BaseCommand):
     def _say(self, line: str) -> None:
         self.stdout.write(line)
         self.stdout.flush()
+
+
+def _simulator_answers() -> bool:
+    address = urlsplit(settings.CATENA_API_URL)
+    return status_of(address.hostname or "", address.port or 80, "/") is not None

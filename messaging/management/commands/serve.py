@@ -33,8 +33,7 @@ class Command(BaseCommand):
 
     def _run(self, family: Family, host: str, port: int) -> None:
         parts.keep_database(family)
-        parts.start_web(family, host, port)
-        parts.start_worker(family)
+        parts.start_web_and_worker(family, host, port)
         self.stdout.write(f"Serving on http://{host}:{port} (Ctrl-C stops it)")
         self.stdout.flush()
         family.watch()
