@@ -100,7 +100,7 @@ def time_zones() -> list[tuple[str, list[tuple[str, str]]]]:
     return [("General", [("", f"As installed ({settings.TIME_ZONE})"), ("UTC", "UTC")]), *sorted(regions.items())]
 
 
-class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  (not generic at run time)
+class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time
     """A person's own preferences."""
 
     time_zone = forms.ChoiceField(

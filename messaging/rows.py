@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import connection
-from django.utils.timezone import localdate
+from django.utils.timezone import localdate, localtime
 
 from messaging.access import may_withdraw
 from messaging.live import MOST_CHANGES, Cursor, changed_sql, cursor_parameters
 from messaging.models import User
-from messaging.models.directory import provider_name, visible_connections_sql
+from messaging.models.directory import provider_name, sees_every_fleet, visible_connections_sql
 from messaging.models.outlook import ClosedGates, delivery_of
 from messaging.states import CANCELLABLE_STATES, Direction, MessageState
 
@@ -35,7 +35,7 @@ _DELIVERY = """
   n.tsp_slug AS "{p}connection__tsp_slug", n.source_name AS "{p}connection__source_name" """
 
 _CONVERSATION = f"""
-SELECT c.id, c.uuid::text AS uuid, d.name AS driver, n.description, c.last_at, c.last_text, c.attention_count,
+SELECT FALSE AS is_pin, c.id, c.uuid::text AS uuid, d.name AS driver, n.description, c.last_at, c.last_text, c.attention_count,
   c.last_incoming_id > coalesce(r.read_through, 0) AS is_unread, m.id AS last_id, m.priority, m.author_id,
   n.fleet_id, m.settled_at, {_DELIVERY.format(m="m", p="last__", s="s")}
 FROM messaging_conversation c
@@ -98,17 +98,37 @@ def _inbox_where(user: User, chosen: InboxFilter) -> tuple[str, dict[str, Any]]:
     return " AND ".join(where), values
 
 
+@dataclass(frozen=True, slots=True)
+class InboxPage:
+    """One page of conversations, newest first; `pinned` are unhandled failures, which `rows` may repeat.
+
+    `has_more` says that more lie beyond in the direction of travel.
+    """
+
+    rows: list[Row]
+    pinned: list[Row]
+    has_more: bool
+
+
 def inbox_rows(
-    user: User, chosen: InboxFilter, now: datetime, gates: ClosedGates, size: int = PAGE_SIZE
-) -> tuple[list[Row], bool]:
-    """One page of conversations, newest first, and whether more lie beyond it in the direction of travel. One query."""
+    user: User, chosen: InboxFilter, now: datetime, gates: ClosedGates, size: int = PAGE_SIZE, pinned: int = 0
+) -> InboxPage:
+    """A page of `size` conversations, and at most `pinned` of all those that need attention. One query."""
     where, values = _inbox_where(user, chosen)
-    order = "c.last_at ASC, c.id ASC" if chosen.after else "c.last_at DESC NULLS LAST, c.id DESC"
-    found = _read(f"{_CONVERSATION} WHERE {where} ORDER BY {order} LIMIT {size + 1}", values)
-    page = found[:size]
+    newest = "c.last_at DESC NULLS LAST, c.id DESC"
+    order = "c.last_at ASC, c.id ASC" if chosen.after else newest
+    sql = f"({_CONVERSATION} WHERE {where} ORDER BY {order} LIMIT {size + 1})"
+    if pinned:
+        urgent, _ = _inbox_where(user, InboxFilter(show="attention"))
+        pins = _CONVERSATION.replace("FALSE AS is_pin", "TRUE AS is_pin", 1)
+        sql = f"({pins} WHERE {urgent} ORDER BY {newest} LIMIT {pinned}) UNION ALL {sql}"
+    found = [conversation_row(row, now, gates) for row in _read(sql, values)]
+    above = [row for row in found if row["is_pin"]]
+    page = found[len(above) :]
+    shown = page[:size]
     if chosen.after:
-        page.reverse()
-    return [conversation_row(row, now, gates) for row in page], len(found) > size
+        shown.reverse()
+    return InboxPage(shown, above, len(page) > size)
 
 
 def conversation_row(row: Row, now: datetime, gates: ClosedGates) -> Row:
@@ -198,7 +218,7 @@ def bubble(user: User, message_id: int, now: datetime, gates: ClosedGates) -> Ro
 def bubble_row(row: Row, user: User, now: datetime, gates: ClosedGates) -> Row:
     """`message_row` for a message that is shown without its page: run and day follow from its neighbours."""
     message_row(row, user, now, gates)
-    day = localdate(row["occurred_at"])
+    day = row["local"].date()
     before = row["previous_at"]
     row["local_day"] = day
     row["day"] = day if before is None or localdate(before) != day else None
@@ -240,6 +260,7 @@ def message_row(row: Row, user: User, now: datetime, gates: ClosedGates) -> Row:
     row["is_incoming"] = row["direction"] == Direction.IN
     row["is_mine"] = row["author_id"] == user.pk
     row["author"] = _author(row)
+    row["local"] = localtime(row["occurred_at"])
     row["badge"] = delivery_of(row, now, gates)
     row["is_bad"] = row["badge"].tone == "bad"
     row["quote"] = " ".join((row["quote_text"] or "").split())[:160] if row["quote_uuid"] else ""
@@ -269,7 +290,7 @@ def mark_runs(page: Sequence[Row]) -> None:
     """Sets `is_first` on the first message of each run by one author, and `day` on the first message of each local day."""
     previous: Row | None = None
     for row in page:
-        day = localdate(row["occurred_at"])
+        day = row["local"].date()
         row["local_day"] = day
         row["day"] = day if previous is None or previous["local_day"] != day else None
         row["is_first"] = (
@@ -292,6 +313,21 @@ def keyset(rows: Iterable[Row], at: str, *, last: bool) -> tuple[datetime, int] 
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 MICROSECOND = timedelta(microseconds=1)
+
+
+def fleet_choices(user: User, most: int) -> list[tuple[int, str]]:
+    """Primary key and name of the fleets that this person may choose from, by name. One query."""
+    mine = (
+        "TRUE"
+        if sees_every_fleet(user)
+        else "id IN (SELECT fleet_id FROM messaging_fleetmembership WHERE user_id = %(user)s)"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT id, name FROM messaging_fleet WHERE withdrawn_at IS NULL AND {mine} ORDER BY name, id LIMIT {most}",
+            {"user": user.pk},
+        )
+        return [(key, name) for key, name in cursor.fetchall()]
 
 
 def micros(moment: datetime) -> int:

@@ -33,6 +33,7 @@ FLOORS = {
     "messaging.search": 5,
     "messaging.live": 5,
     "messaging.rows": 5,
+    "messaging.threads": 5,
     "messaging.insight": 5,
     "messaging.processes": 5,
     "messaging.views": 6,

@@ -18,7 +18,8 @@ SILENT_TRIES = 3
 DEGRADED_BELOW = 0.95
 
 _PENDING_STATES = ", ".join(f"'{state.value}'" for state in sorted(LIVELY_STATES))
-_COUNTS = f"""
+# A correlated subquery: the statement around it names the table `messaging_connection` without an alias.
+COUNTS = f"""
 SELECT jsonb_build_object(
   'finished', count(*) FILTER (WHERE f.at > now() - interval '24 hours'),
   'accepted', count(*) FILTER (WHERE f.ok AND f.at > now() - interval '24 hours'),
@@ -80,12 +81,16 @@ class Health:
 
 def with_counts(found: "QuerySet[Connection]") -> "QuerySet[Connection]":
     """Lets each connection of the queryset be counted by `counts` without a further query."""
-    return found.annotate(told_counts=RawSQL(_COUNTS, (), JSONField()))  # noqa: S611 (constants)
+    return found.annotate(told_counts=RawSQL(COUNTS, (), JSONField()))  # noqa: S611 (constants)
 
 
 def counts(connection: Connection) -> Counts:
     """The figures of a connection that came through `with_counts`. No query."""
-    row: Mapping[str, Any] = vars(connection)["told_counts"]
+    return counts_of(vars(connection)["told_counts"])
+
+
+def counts_of(row: Mapping[str, Any]) -> Counts:
+    """The figures of one value of COUNTS."""
     last = row["last_success"]
     return Counts(**{**row, "last_success": datetime.fromisoformat(last) if last else None})
 

@@ -31,8 +31,7 @@ def icon(name: str) -> SafeString:
 def badge(delivery: Badge, form: str = "list") -> SafeString:
     """`list`: a chip, or a mere tick when all is well. `chip`: always the chip. `long`: the whole sentence, without a box."""
     if form == "long":
-        tone = "is-quiet" if delivery.quiet else f"tone-{delivery.tone}"
-        return format_html('<span class="status {}">{}<span>{}</span></span>', tone, icon(delivery.icon), delivery.long)
+        return _long_badge(delivery.long, delivery.icon, "is-quiet" if delivery.quiet else f"tone-{delivery.tone}")
     return _short_badge(delivery.short, delivery.icon, delivery.tone, is_tick=delivery.quiet and form == "list")
 
 
@@ -41,6 +40,11 @@ def _short_badge(word: str, icon_name: str, tone: str, *, is_tick: bool) -> Safe
     if is_tick:
         return format_html('<span class="tick">{}<span class="vh">{}</span></span>', icon(icon_name), word)
     return format_html('<span class="chip tone-{}">{}<span>{}</span></span>', tone, icon(icon_name), word)
+
+
+@lru_cache(maxsize=1024)
+def _long_badge(words: str, icon_name: str, tone: str) -> SafeString:
+    return format_html('<span class="status {}">{}<span>{}</span></span>', tone, icon(icon_name), words)
 
 
 @register.simple_tag
@@ -69,7 +73,7 @@ def moment(at: datetime | None) -> SafeString:
     if at is None:
         return SafeString("")
     local = timezone.localtime(at)
-    return _time(at, _exact(local), _near(local, timezone.localdate()))
+    return time_element(at, exact_words(local), near_words(local, timezone.localdate()))
 
 
 @register.simple_tag
@@ -78,7 +82,7 @@ def exact(at: datetime | None) -> SafeString:
     if at is None:
         return SafeString("")
     local = timezone.localtime(at)
-    return _time(at, str(timezone.get_current_timezone()), _exact(local))
+    return time_element(at, str(timezone.get_current_timezone()), exact_words(local))
 
 
 @register.simple_tag
@@ -87,7 +91,7 @@ def clock(at: datetime | None) -> SafeString:
     if at is None:
         return SafeString("")
     local = timezone.localtime(at)
-    return _time(at, _exact(local), _clock(local))
+    return time_element(at, exact_words(local), _clock(local))
 
 
 @register.simple_tag
@@ -102,7 +106,7 @@ def day_label(day: date) -> str:
     return label if day.year == today.year else f"{label} {day.year}"
 
 
-def _time(at: datetime, title: str, words: str) -> SafeString:
+def time_element(at: datetime, title: str, words: str) -> SafeString:
     """`title` and `words` are digits and names of ours. Fifty a page, so no escaping and no strftime: a third of the time."""
     # Whole seconds: HTML's datetime takes at most three digits of fraction, Python prints six.
     stamp = at.astimezone(UTC).isoformat()[:19]
@@ -117,11 +121,11 @@ def _clock(local: datetime, length: int = 8) -> str:
     return local.isoformat()[11 : 11 + length]
 
 
-def _exact(local: datetime) -> str:
+def exact_words(local: datetime) -> str:
     return f"{_date(local)}, {_clock(local)}"
 
 
-def _near(local: datetime, today: date) -> str:
+def near_words(local: datetime, today: date) -> str:
     days_ago = (today - local.date()).days
     clock_time = _clock(local, 5)
     if days_ago == 0:

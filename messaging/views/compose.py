@@ -13,11 +13,10 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
-from messaging import live, outbox
+from messaging import live, outbox, threads
 from messaging.forms import ComposeForm
-from messaging.models import Conversation, FleetMembership, FleetUser, Message, User
+from messaging.models import FleetMembership, FleetUser, Message, User
 from messaging.states import Priority
-from messaging.views.desk import sending_obstacle
 from messaging.views.person import PersonRequest
 from messaging.views.replies import SPENT
 
@@ -60,7 +59,7 @@ def _sent(request: PersonRequest, address: str) -> HttpResponse:
 
 def _check(user: User, form: ComposeForm, driver: FleetUser) -> None:
     """What only the rows can tell: whether this driver can be written to, and whether it was just done."""
-    obstacle = sending_obstacle(user, Conversation(connection=driver.connection, driver=driver))
+    obstacle = threads.obstacle(user, driver)
     if obstacle is not None:
         form.add_error("recipient", obstacle)
     elif not form.cleaned_data.get("is_confirmed") and not form.errors:
@@ -178,7 +177,7 @@ def _writable_fleets(user: User) -> frozenset[int | None] | None:
 
 
 def _obstacle(user: User, driver: FleetUser, fleets: frozenset[int | None] | None) -> str | None:
-    """The part of `sending_obstacle` that costs no query; the rest is asked when the form is sent."""
+    """The part of `threads.obstacle` that costs no query; the rest is asked when the form is sent."""
     if driver.connection.sending_obstacle is not None:
         return driver.connection.sending_obstacle
     if fleets is not None and driver.connection.fleet_id not in fleets:

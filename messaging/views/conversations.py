@@ -1,76 +1,77 @@
 """One conversation: the page, the thread opened by a click, older messages, the read mark, and what the poll repaints."""
 
 from collections.abc import Sequence
-from typing import Any
 from uuid import UUID
 
 from django.http import Http404, HttpResponse, QueryDict
+from django.middleware.csrf import get_token
 from django.shortcuts import redirect, render
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
 from messaging import live
-from messaging.models import Conversation, ReadMark
+from messaging.models import ReadMark
 from messaging.rows import Row, changed_rows, read_key
 from messaging.states import MessageState
+from messaging.templatetags.desk import changed_messages
+from messaging.threads import Head
 from messaging.views.desk import (
     DESK,
     THREAD,
     Context,
-    addresses,
     composer_context,
     context_pane,
-    find_conversation,
+    find_head,
     list_context,
     message_in,
     quoted,
     read_filter,
-    sending_obstacle,
     thread_context,
 )
 from messaging.views.inbox import ended_since, list_poller, paint_list, sentences
 from messaging.views.painting import Paint
 from messaging.views.person import PersonRequest
 
+# An empty thread says so until its first message.
+EMPTY_GONE = '<hx-partial hx-target="#thread-empty" hx-swap="delete"></hx-partial>'
+
 
 @require_safe
 def conversation(request: PersonRequest, uuid: UUID) -> HttpResponse:
     """The desk with this conversation open."""
-    found = find_conversation(request.user, uuid)
+    found = find_head(request.user, uuid)
     return render_conversation(request, found, composer_of(request, found))
 
 
-def composer_of(request: PersonRequest, found: Conversation) -> Context:
+def composer_of(request: PersonRequest, found: Head) -> Context:
     """The composer as the address asks for it: answering a message (`reply_to`), or with a text again (`text_of`)."""
     again = message_in(request.user, found, request.GET.get("text_of", ""))
     may_repeat = again is not None and again.author_id == request.user.pk and again.state == MessageState.CANCELLED
     text, priority = (again.text or "", again.priority or "") if again and may_repeat else ("", "")
     quote = quoted(request.user, found, request.GET.get("reply_to", ""))
-    return composer_context(found, sending_obstacle(request.user, found), text=text, priority=priority, quote=quote)
+    return composer_context(found, text=text, priority=priority, quote=quote)
 
 
-def render_conversation(
-    request: PersonRequest, found: Conversation, composer: Context, status: int = 200
-) -> HttpResponse:
+def render_conversation(request: PersonRequest, found: Head, composer: Context, status: int = 200) -> HttpResponse:
     """The whole page around a composer, which may hold what a person typed and why it was refused."""
     user, now = request.user, timezone.now()
-    request.glance = live.glance(user, live.Scope(conversation_id=found.pk))
+    request.glance = live.glance(user, live.Scope(conversation_id=found.conversation.pk))
     context = {
-        **list_context(user, read_filter(user, QueryDict()), request.glance, now, str(found.uuid)),
+        **list_context(user, read_filter(user, QueryDict()), request.glance, now, str(found.conversation.uuid)),
         **_open(request, found, composer, now_key=request.GET.get("before", "")),
         "section": "inbox",
         "view": "conversation",
-        "scope": found.pk,
+        "scope": found.conversation.pk,
     }
     return render(request, DESK, context, status=status)
 
 
-def _open(request: PersonRequest, found: Conversation, composer: Context, now_key: str = "") -> Context:
+def _open(request: PersonRequest, found: Head, composer: Context, now_key: str = "") -> Context:
     user, look, now = request.user, request.glance, timezone.now()
     return {
         **thread_context(user, found, look, now, read_key(now_key)),
-        **context_pane(user, found, look.gates, now),
+        **context_pane(found, look.gates, now),
         **composer,
         "title": f"{found.driver.name} - Inbox - Backhaul",
     }
@@ -82,25 +83,25 @@ def conversation_fragment(request: PersonRequest, uuid: UUID) -> HttpResponse:
     if not request.htmx:
         return redirect("conversation", uuid)
     try:
-        found = find_conversation(request.user, uuid)
+        found = find_head(request.user, uuid)
     except Http404:
         return render(request, f"{THREAD}#missing", status=404)
-    request.glance = live.glance(request.user, live.Scope(conversation_id=found.pk))
-    composer = composer_context(found, sending_obstacle(request.user, found))
+    request.glance = live.glance(request.user, live.Scope(conversation_id=found.conversation.pk))
+    composer = composer_context(found)
     body = render_to_string(f"{THREAD}#opened", {**_open(request, found, composer), "is_opened": True}, request)
-    response = HttpResponse(body + list_poller(request, request.GET.get("q", ""), found.pk))
-    response["HX-Push-Url"] = found.get_absolute_url()
+    response = HttpResponse(body + list_poller(request, request.GET.get("q", ""), found.conversation.pk))
+    response["HX-Push-Url"] = found.address
     return response
 
 
 @require_safe
 def older(request: PersonRequest, uuid: UUID) -> HttpResponse:
     """The messages before a key, for the top of the open thread; without htmx it is the page that starts there."""
-    found = find_conversation(request.user, uuid)
+    found = find_head(request.user, uuid)
     key = read_key(request.GET.get("before", ""))
     if not request.htmx or key is None:
         query = f"?before={request.GET['before']}" if key else ""
-        return redirect(found.get_absolute_url() + query)
+        return redirect(found.address + query)
     request.glance = live.glance(request.user)
     context = thread_context(request.user, found, request.glance, timezone.now(), key)
     return render(request, f"{THREAD}#earlier", context)
@@ -109,34 +110,32 @@ def older(request: PersonRequest, uuid: UUID) -> HttpResponse:
 @require_safe
 def quote(request: PersonRequest, uuid: UUID) -> HttpResponse:
     """The message that the composer is about to answer; nothing when none is named."""
-    found = find_conversation(request.user, uuid)
+    found = find_head(request.user, uuid)
     key = request.GET.get("reply_to", "")
     if not request.htmx:
-        return redirect(
-            found.get_absolute_url() + (f"?reply_to={key}#composer" if message_in(request.user, found, key) else "")
-        )
-    context = {"quote": quoted(request.user, found, key), **addresses(found)}
+        return redirect(found.address + (f"?reply_to={key}#composer" if message_in(request.user, found, key) else ""))
+    context = {"quote": quoted(request.user, found, key), "address": found.address}
     return render(request, f"{THREAD}#reply_to", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def read(request: PersonRequest, uuid: UUID) -> HttpResponse:
     """Notes how far this person has read. A GET, which a log-in in between makes of it, only shows the conversation."""
-    found = find_conversation(request.user, uuid)
+    found = find_head(request.user, uuid)
     if request.method == "POST":
         _mark_read(request, found)
         if request.htmx:
             # The list beside the thread shows it at once.
             return HttpResponse(status=204, headers={"HX-Trigger": "live:now"})
-    return redirect(found)
+    return redirect(found.address)
 
 
-def _mark_read(request: PersonRequest, found: Conversation) -> None:
+def _mark_read(request: PersonRequest, found: Head) -> None:
     """Through the message that the page names, and never beyond the newest: what came since was not seen."""
-    word, newest = request.POST.get("through", ""), found.last_incoming_id
+    word, newest = request.POST.get("through", ""), found.conversation.last_incoming_id
     if newest is not None:
         named = int(word) if word.isascii() and word.isdigit() and len(word) < 19 else newest
-        ReadMark.advance(request.user, found, min(named, newest))
+        ReadMark.advance(request.user, found.conversation, min(named, newest))
 
 
 def paint_conversation(request: PersonRequest, look: live.Glance, since: live.Cursor, scope: live.Scope) -> Paint:
@@ -160,15 +159,12 @@ def _open_uuid(request: PersonRequest) -> str:
 
 
 def paint_bubbles(request: PersonRequest, bubbles: Sequence[Row], read_through: int | None = None) -> str:
-    """Partials that put each bubble in its place or repaint it there."""
+    """Partials that put each bubble in its place or repaint it there, and the read mark when something came in."""
     address = f"/c/{bubbles[0]['conversation_uuid']}/"
-    context: dict[str, Any] = {
-        "changed": list(reversed(bubbles)),
-        "address": address,
-        "quote_url": f"/_f{address}quote/",
-        "read_through": read_through,
-    }
-    return render_to_string(f"{THREAD}#changed", context, request)
+    html = changed_messages(bubbles, address, get_token(request)) + EMPTY_GONE
+    if read_through is None:
+        return html
+    return html + render_to_string(f"{THREAD}#arrived", {"address": address, "read_through": read_through}, request)
 
 
 def _spoken(user_id: int, bubbles: Sequence[Row], arrived: Sequence[Row], since: live.Cursor) -> tuple[str, str]:

@@ -7,17 +7,16 @@ from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db.models import OuterRef, Subquery
-from django.db.models.functions import Coalesce
 from django.http import Http404, QueryDict
 
-from messaging import access, live, outbox
-from messaging.insight.health import counts, health, with_counts
+from messaging import live
+from messaging.insight.health import health
 from messaging.insight.meanings import span
-from messaging.models import Connection, Conversation, Fleet, Message, ReadMark, User
+from messaging.models import Connection, Message, User
 from messaging.models.outlook import ClosedGates
-from messaging.rows import InboxFilter, Row, inbox_rows, keyset, micros, read_key, thread_rows, write_key
+from messaging.rows import InboxFilter, Row, fleet_choices, inbox_rows, keyset, micros, read_key, thread_rows, write_key
 from messaging.states import Priority
+from messaging.threads import Head, head
 
 Context = dict[str, Any]
 Key = tuple[datetime, int]
@@ -25,7 +24,7 @@ DESK = "messaging/desk.html"
 LIST = "messaging/conversation_list.html"
 THREAD = "messaging/conversation_thread.html"
 
-SHOWS = {"all": "All", "unread": "Unread", "attention": "Needs attention"}
+SHOWS = {"all": "All", "unread": "Unread", "attention": "Attention"}
 # Rows of the whole list, and of the list beside an open thread.
 LIST_SIZE, BESIDE_SIZE = 50, 25
 # Failures on top of the unfiltered list; the rest is one link away.
@@ -71,6 +70,12 @@ class Chosen:
         query = self.query(**changed)
         return f"/?{query}" if query else "/"
 
+    @property
+    def words(self) -> str:
+        """What was chosen, for people."""
+        said = [SHOWS[self.show] if self.show != "all" else "", dict(self.fleets).get(self.fleet_id or 0, "")]
+        return ", ".join(word for word in [*said, f"{self.priority} priority" if self.priority else ""] if word)
+
     def holds(self, row: Row) -> bool:
         """Whether a conversation belongs on this list."""
         return (
@@ -83,8 +88,7 @@ class Chosen:
 
 def read_filter(user: User, query: QueryDict) -> Chosen:
     """One query, for the fleets."""
-    fleets = list(Fleet.objects.visible_to(user).filter(withdrawn_at=None).values_list("id", "name")[:MOST_FLEETS])
-    return parse_filter(query, fleets)
+    return parse_filter(query, fleet_choices(user, MOST_FLEETS))
 
 
 def parse_filter(query: QueryDict, fleets: list[tuple[int, str]]) -> Chosen:
@@ -101,37 +105,30 @@ def parse_filter(query: QueryDict, fleets: list[tuple[int, str]]) -> Chosen:
 
 
 def list_context(user: User, chosen: Chosen, look: live.Glance, now: datetime, open_uuid: str = "") -> Context:
-    """The list pane; `open_uuid` is the conversation beside it. At most three queries."""
+    """The list pane; `open_uuid` is the conversation beside it. One query, or two when the way back led to the top."""
     size = BESIDE_SIZE if open_uuid else LIST_SIZE
-    pinned = _pinned(user, chosen, look, now)
-    rows, has_more = inbox_rows(user, chosen.rows, now, look.gates, size)
-    if chosen.after and not has_more:
+    has_pins = not chosen.is_narrow and chosen.is_first_page and look.attention
+    page = inbox_rows(user, chosen.rows, now, look.gates, size, MOST_PINNED if has_pins else 0)
+    if chosen.after and not page.has_more:
         # Walked back to the top: show the first page whole, not its remainder.
         return list_context(user, parse_filter(QueryDict(chosen.query()), chosen.fleets), look, now, open_uuid)
-    above = {row["id"] for row in pinned}
-    listed = [row for row in rows if row["id"] not in above][: size - len(pinned)]
-    has_more = has_more or len(listed) + len(pinned) < len(rows)
+    above = {row["id"] for row in page.pinned}
+    rows = [row for row in page.rows if row["id"] not in above]
+    listed = rows[: size - len(above)]
+    has_more = page.has_more or len(listed) < len(rows)
     return {
         "chosen": chosen,
         "open_uuid": open_uuid,
-        "pinned": pinned,
+        "pinned": page.pinned,
         "pinned_total": look.attention or 0,
         "rows": listed,
         "newer": _newer(chosen, listed),
         "older": chosen.url(before=write_key(keyset(listed, "last_at", last=True))) if listed and has_more else "",
-        "newest": micros(max(row["last_at"] for row in [*rows, *pinned])) if rows or pinned else 0,
+        "newest": micros(max(row["last_at"] for row in [*page.rows, *page.pinned])) if page.rows or page.pinned else 0,
         "strip": [(word, label, chosen.url(show="" if word == "all" else word)) for word, label in SHOWS.items()],
         "priorities": Priority.choices,
-        "unread_total": look.inbox_unread,
         "q": chosen.query() if chosen.is_first_page else chosen.query(page="2"),
     }
-
-
-def _pinned(user: User, chosen: Chosen, look: live.Glance, now: datetime) -> list[Row]:
-    """Unhandled failures above the first page of the unfiltered list."""
-    if chosen.is_narrow or not chosen.is_first_page or not look.attention:
-        return []
-    return inbox_rows(user, InboxFilter(show="attention"), now, look.gates, MOST_PINNED)[0]
 
 
 def _newer(chosen: Chosen, listed: list[Row]) -> str:
@@ -140,56 +137,43 @@ def _newer(chosen: Chosen, listed: list[Row]) -> str:
     return chosen.url(after=write_key(keyset(listed, "last_at", last=False))) if listed else chosen.url()
 
 
-def find_conversation(user: User, key: UUID) -> Conversation:
-    """By uuid, with its driver and how far this person read it. Raises Http404 for what this person may not see. One query."""
-    mark = ReadMark.objects.filter(user=user, conversation_id=OuterRef("pk")).values("read_through")
-    visible = Conversation.objects.visible_to(user).annotate(read_through=Coalesce(Subquery(mark), 0))
-    found = visible.select_related("driver", "connection__fleet").filter(uuid=key).first()
+def find_head(user: User, uuid: UUID) -> Head:
+    """Raises Http404 for a conversation that this person may not see. One query."""
+    found = head(user, uuid)
     if found is None:
         raise Http404
     return found
 
 
-def thread_context(
-    user: User, conversation: Conversation, look: live.Glance, now: datetime, before: Key | None = None
-) -> Context:
-    """The thread pane without its composer: the newest messages, or those before a key. One query.
-
-    `conversation` comes from `find_conversation`.
-    """
-    rows, has_older = thread_rows(user, conversation.pk, now, look.gates, before)
-    read_through: int = vars(conversation)["read_through"]
-    newest_incoming = conversation.last_incoming_id or 0
+def thread_context(user: User, found: Head, look: live.Glance, now: datetime, before: Key | None = None) -> Context:
+    """The thread pane without its composer: the newest messages, or those before a key. One query."""
+    rows, has_older = thread_rows(user, found.conversation.pk, now, look.gates, before)
     return {
-        **addresses(conversation),
-        "conversation": conversation,
-        "driver": conversation.driver,
-        "connection": conversation.connection,
+        "address": found.address,
+        "conversation": found.conversation,
+        "driver": found.driver,
+        "connection": found.connection,
         "bubbles": rows,
         "before": before,
-        "older_key": write_key(keyset(rows, "occurred_at", last=False)) if has_older else "",
-        "unread_from": None if before else _first_unread(rows, read_through),
         "oldest": write_key(keyset(rows, "occurred_at", last=False)),
-        "read_through": newest_incoming if newest_incoming > read_through else None,
+        "older_key": write_key(keyset(rows, "occurred_at", last=False)) if has_older else "",
+        "unread_from": None if before else _first_unread(rows, found.read_through),
+        "read_through": found.unread_through,
     }
-
-
-def addresses(conversation: Conversation) -> Context:
-    """Where the thread's links and forms lead."""
-    address = f"/c/{conversation.uuid}/"
-    return {"address": address, "older_url": f"/_f{address}older/", "quote_url": f"/_f{address}quote/"}
 
 
 def _first_unread(rows: list[Row], read_through: int) -> int | None:
     return next((row["id"] for row in rows if row["is_incoming"] and row["id"] > read_through), None)
 
 
-def context_pane(user: User, conversation: Conversation, gates: ClosedGates, now: datetime) -> Context:
-    """What is known of the driver's connection: whether it can send, how it fares, how fresh its replies are. One query."""
-    connection = with_counts(Connection.objects.visible_to(user)).get(pk=conversation.connection_id)
-    gate = gates.get(None) or gates.get(connection.pk)
-    word = health(connection.sending_obstacle, counts(connection))
-    return {"freshness": freshness(connection, now), "health": word, "gate": gate}
+def context_pane(found: Head, gates: ClosedGates, now: datetime) -> Context:
+    """What is known of the driver's connection: whether it can send, how it fares, how fresh its replies are."""
+    connection = found.connection
+    return {
+        "freshness": freshness(connection, now),
+        "health": health(connection.sending_obstacle, found.counts),
+        "gate": gates.get(None) or gates.get(connection.pk),
+    }
 
 
 def freshness(connection: Connection, now: datetime) -> str:
@@ -203,26 +187,8 @@ def freshness(connection: Connection, now: datetime) -> str:
     return f"{said}, next in {span(following - now)}." if following > now else f"{said}, the next are due."
 
 
-def sending_obstacle(user: User, conversation: Conversation) -> str | None:
-    """Why this person cannot write to this driver now, as a sentence; None when they can. At most three queries."""
-    connection, driver = conversation.connection, conversation.driver
-    if connection.sending_obstacle is not None:
-        return connection.sending_obstacle
-    if driver.deleted_at is not None or driver.is_active is False:
-        return f"{connection.provider} no longer lists {driver.name} as active, so nothing can be sent."
-    if not access.can_send(user, connection):
-        fleet = connection.fleet.name if connection.fleet else "this fleet"
-        return f"You may read the messages of {fleet}, not write them. An administrator can add you to the fleet."
-    try:
-        outbox.sender_of(connection)
-    except outbox.NoSender as missing:
-        return str(missing)
-    return None
-
-
 def composer_context(
-    conversation: Conversation,
-    obstacle: str | None,
+    found: Head,
     *,
     text: str = "",
     priority: str = "medium",
@@ -230,29 +196,32 @@ def composer_context(
 ) -> Context:
     """An empty composer, or one that keeps what was typed. Each form has its own token, so that it sends once."""
     return {
-        "obstacle": obstacle,
+        "address": found.address,
+        "obstacle": found.obstacle,
         "client_token": uuid4(),
         "text": text,
         "priority": priority if priority in Priority.values else Priority.MEDIUM.value,
         "priorities": Priority.choices,
         "quote": quote,
         "text_limit": settings.MESSAGE_TEXT_LIMIT,
-        "first_name": conversation.driver.name.split()[0] if conversation.driver.name.split() else "the driver",
+        "first_name": next(iter(found.driver.name.split()), "the driver"),
     }
 
 
-def quoted(user: User, conversation: Conversation, key: str) -> Row | None:
+def quoted(user: User, found: Head, key: str) -> Row | None:
     """The message of this conversation that a reply answers, as the composer shows it; None when it is not there."""
-    found = message_in(user, conversation, key)
-    if found is None:
+    message = message_in(user, found, key)
+    if message is None:
         return None
-    return {"uuid": found.uuid, "text": " ".join((found.text or "").split())[:160] or "(no text)"}
+    return {"uuid": message.uuid, "text": " ".join((message.text or "").split())[:160] or "(no text)"}
 
 
-def message_in(user: User, conversation: Conversation, key: str) -> Message | None:
+def message_in(user: User, found: Head, key: str) -> Message | None:
     """A message of this conversation by uuid; None for anything else."""
     try:
         wanted = UUID(key)
     except ValueError:
         return None
-    return Message.objects.visible_to(user).filter(conversation=conversation, uuid=wanted, deleted_at=None).first()
+    return (
+        Message.objects.visible_to(user).filter(conversation=found.conversation, uuid=wanted, deleted_at=None).first()
+    )

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 from urllib.parse import urlsplit
 
 from django.http import HttpResponse, QueryDict
@@ -17,6 +16,7 @@ from messaging import live
 from messaging.models import Conversation
 from messaging.rows import Changes, Row, changed_rows, micros
 from messaging.states import SETTLED_STATES, MessageState
+from messaging.templatetags.desk import changed_conversations
 from messaging.templatetags.polling import fresh_poller, poller_element
 from messaging.views.desk import DESK, LIST, Chosen, list_context, parse_filter, read_filter
 from messaging.views.painting import Paint
@@ -93,8 +93,7 @@ def paint_list(request: PersonRequest, changes: Changes, look: live.Glance, open
     query = QueryDict(request.GET.get("q", ""))
     fleet = query.get("fleet", "")
     chosen = parse_filter(query, [(int(fleet), "")] if fleet.isascii() and fleet.isdigit() else [])
-    context: dict[str, Any] = {"changed": changes.conversations, "open_uuid": open_uuid}
-    html = render_to_string(f"{LIST}#changed", context) if changes.conversations else ""
+    html = changed_conversations(changes.conversations, open_uuid)
     news = _news(request, changes.conversations, chosen, look)
     if not news:
         return html

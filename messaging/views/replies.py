@@ -12,18 +12,17 @@ from django.views.decorators.http import require_http_methods
 
 from messaging import access, outbox
 from messaging.forms import ReplyForm
-from messaging.models import Conversation, Message, closed_gates
+from messaging.models import Message, closed_gates
 from messaging.rows import Row, bubble
 from messaging.states import MessageState
+from messaging.threads import Head
 from messaging.views.conversations import paint_bubbles, render_conversation
 from messaging.views.desk import (
     THREAD,
     Context,
-    addresses,
     composer_context,
-    find_conversation,
+    find_head,
     quoted,
-    sending_obstacle,
 )
 from messaging.views.person import PersonRequest
 
@@ -36,46 +35,42 @@ post_or_return = require_http_methods(["GET", "HEAD", "POST"])
 @post_or_return
 def reply(request: PersonRequest, uuid: UUID) -> HttpResponse:
     """Puts a reply in the queue and shows its bubble; a refusal keeps every word that was typed."""
-    found = find_conversation(request.user, uuid)
+    found = find_head(request.user, uuid)
     if request.method != "POST":
-        return redirect(found)
-    obstacle = sending_obstacle(request.user, found)
-    form = ReplyForm(found, request.user, request.POST)
-    if obstacle is not None:
-        return _refused(request, found, form, [obstacle], obstacle)
+        return redirect(found.address)
+    form = ReplyForm(found.conversation, request.user, request.POST)
+    if found.obstacle is not None:
+        return _refused(request, found, form, [found.obstacle])
     if not form.is_valid():
         return _refused(request, found, form, [str(error) for errors in form.errors.values() for error in errors])
     given = form.cleaned_data
     message = outbox.compose(
         request.user,
-        found,
+        found.conversation,
         given["message_text"],
         given["priority"],
         given["reply_to"],
         given["client_token"],
         timezone.now(),
     )
-    if (message.conversation_id, message.text) != (found.pk, given["message_text"]):
+    if (message.conversation_id, message.text) != (found.conversation.pk, given["message_text"]):
         # A browser may keep a hidden field over a reload: the token was used for something else.
         return _refused(request, found, form, [SPENT])
     return _sent(request, found, message)
 
 
-def _sent(request: PersonRequest, found: Conversation, message: Message) -> HttpResponse:
+def _sent(request: PersonRequest, found: Head, message: Message) -> HttpResponse:
     if not request.htmx:
-        return _see(found.get_absolute_url(), message)
-    context = {**composer_context(found, None), **addresses(found)}
+        return _see(found.address, message)
+    context = composer_context(found)
     body = _painted(request, message) + render_to_string(f"{THREAD}#sent", context, request)
     return HttpResponse(body, headers={"HX-Trigger": "live:now"})
 
 
-def _refused(
-    request: PersonRequest, found: Conversation, form: ReplyForm, errors: list[str], obstacle: str | None = None
-) -> HttpResponse:
+def _refused(request: PersonRequest, found: Head, form: ReplyForm, errors: list[str]) -> HttpResponse:
     context: Context = {
         **composer_context(
             found,
-            obstacle,
             text=form.data.get("message_text", ""),
             priority=form.data.get("priority", ""),
             quote=quoted(request.user, found, form.data.get("reply_to", "")),
@@ -86,7 +81,7 @@ def _refused(
         context["client_token"] = form.data.get("client_token")
     if not request.htmx:
         return render_conversation(request, found, context, status=422)
-    context |= {"is_token_spent": True, **addresses(found)}
+    context |= {"is_token_spent": True}
     return HttpResponse(render_to_string(f"{THREAD}#refused", context, request), status=422)
 
 

@@ -104,7 +104,17 @@ on("htmx:before:swap", ({ detail: { tasks } }) => {
   }
 });
 
+// The open conversation is marked in the list. News load by themselves when nobody's eye or hand is on the list.
+function tidyDesk() {
+  const open = byId("thread-title")?.dataset.url, news = $("[data-auto-refresh]"), list = byId("list-body");
+  for (const row of document.querySelectorAll(".row-link")) row.ariaCurrent = row.pathname === open || null;
+  if (!news || list.scrollTop || list.matches(":hover, :focus-within")) return;
+  delete news.dataset.autoRefresh;
+  news.click();
+}
+
 on("htmx:after:swap", () => {
+  tidyDesk();
   const title = byId("live-title")?.dataset, news = byId("live-announce")?.dataset, favicon = byId("favicon");
   if (title && "unread" in title) {
     document.title = (title.unread ? `(${title.unread}) ` : "") + (title.title || document.title.replace(/^\(\d+\) /, ""));
@@ -119,7 +129,8 @@ on("htmx:after:swap", () => {
 
 // A changed row glows once; an animation, since the policy forbids inline styles.
 on("htmx:after:settle", ({ target }) => {
-  if (!target.matches?.(".row, .msg, [data-glow]") || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  // A countdown is no news.
+  if (!target.matches?.(".row, .msg:not(:has([data-key=z])), [data-glow]") || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
   const tint = getComputedStyle(target).getPropertyValue("--accent-bg");
   (target.firstElementChild ?? target).animate({ backgroundColor: [tint, ""] }, 1600);
 });
@@ -128,6 +139,7 @@ function sent(form) {
   const text = $("textarea", form), log = $("[data-log]");
   form.reset(); // Priority too: High is chosen each time.
   text.value = "";
+  drafts.delete(form.action);
   show($("[data-send-error]", form), false);
   if (log) log.isAtEnd = true;
   count(text);
@@ -143,7 +155,13 @@ function count(text) {
   counter.textContent = left < 0 ? `${-left} characters too many` : `${left} characters left`;
 }
 
-on("input", ({ target }) => target.dataset.count && count(target));
+// What was begun in one thread is there again when the person comes back to it; kept in this page alone.
+const drafts = new Map();
+
+on("input", ({ target }) => {
+  if (target.dataset.count) count(target);
+  if (target.matches("[data-composer] textarea")) drafts.set(target.form.action, target.value);
+});
 
 // No second native post while one is under way; htmx forms have hx-sync.
 on("submit", (event) => {
@@ -184,7 +202,10 @@ function watchLog(log) {
 function prepare() {
   const log = $("[data-log]");
   if (log && !("isAtEnd" in log)) watchLog(log);
-  for (const text of document.querySelectorAll("[data-count]")) count(text);
+  for (const text of document.querySelectorAll("[data-count]")) {
+    text.value ||= drafts.get(text.form.action) ?? "";
+    count(text);
+  }
   for (const button of document.querySelectorAll("[data-needs-js]")) show(button);
 }
 
