@@ -125,9 +125,6 @@ class MessageAdmin(SearchByIdAdmin, ReadOnlyAdmin):
     )  # fmt: skip
     readonly_fields = ("delivery", "operation_link", "catena_attempts", "pretty_raw")
 
-    def get_queryset(self, request: HttpRequest) -> "QuerySet[Message]":
-        return super().get_queryset(request).select_related("operation")
-
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         listed = super().get_changelist_instance(request)
         carry_gates(listed.result_list)

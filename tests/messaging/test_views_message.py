@@ -134,9 +134,7 @@ def test_the_page_costs_the_same_with_three_attempts_and_with_sixty(
     page_of(client, message)
     for attempts in (3, 57):
         factories.OperationLogFactory.create_batch(attempts, operation=message.operation)
-        with CaptureQueriesContext(
-            database,
-        ) as queries:
+        with CaptureQueriesContext(database) as queries:
             page_of(client, message)
         costs.append(len(queries))
     assert costs[0] == costs[1] <= 12
