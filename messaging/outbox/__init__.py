@@ -6,7 +6,7 @@ POST; after that nothing is sent again without proof that nothing left, or a per
 
 from messaging.outbox.clock import DatabaseClock, database_clock
 from messaging.outbox.compose import NoSender, compose, fingerprint, open_conversation, sender_of
-from messaging.outbox.finish import Claim, finish, isolate, reject
+from messaging.outbox.finish import Claim, finish, finish_surely, isolate, reject
 from messaging.outbox.gates import close_gate, open_due_gates, open_gates
 from messaging.outbox.queue import cancel, expire, handled, promote, promote_stranded, reap
 from messaging.outbox.sending import ClaimLost, Sender, begin_post, claim, drain, drain_due, send
@@ -30,6 +30,7 @@ __all__ = [
     "expire",
     "fingerprint",
     "finish",
+    "finish_surely",
     "handled",
     "isolate",
     "open_conversation",

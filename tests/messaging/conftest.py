@@ -4,11 +4,25 @@ from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
+from django.db import connection as database
 
 from messaging import models
 from messaging.catena.client import CatenaClient, CatenaConfig
 from messaging.simulator import Pace, SimulatorServer, World
 from tests import factories
+
+
+@pytest.fixture(autouse=True)
+def no_doorbells_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Django's flush after a test with real commits knows nothing of the job tables."""
+    marker = request.node.get_closest_marker("django_db")
+    if marker is None or not marker.kwargs.get("transaction"):
+        yield
+        return
+    request.getfixturevalue("transactional_db")
+    yield
+    with database.cursor() as cursor:
+        cursor.execute("DELETE FROM procrastinate_jobs")
 
 
 def client_of_server(server: SimulatorServer, **bounds: float) -> CatenaClient:

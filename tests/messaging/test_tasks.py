@@ -1,0 +1,250 @@
+"""Doorbells and sweeps: each only wakes an engine, and shared sweeps run once for the whole installation."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.db import OperationalError, connection, transaction
+from django.utils import timezone
+from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from messaging import conf, doorbell, heartbeat, models, outbox, tasks
+from messaging.simulator import SimulatorServer
+from messaging.states import GateState, MessageState
+from messaging.tasks import rounds, worker
+from messaging.tasks.rounds import Outage, Round
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+# Several threads see one another's rows only through real commits.
+with_commits = pytest.mark.django_db(transaction=True)
+S = MessageState
+NOW = timezone.now()
+
+
+@pytest.fixture
+def configured(catena: SimulatorServer, settings: LazySettings) -> Any:
+    """The product's own client, of this simulator."""
+    settings.CATENA_API_URL, settings.CATENA_TOKEN_URL = catena.url, catena.token_url
+    settings.CATENA_CLIENT_ID, settings.CATENA_CLIENT_SECRET = catena.client_id, catena.client_secret
+    conf.catena_client.cache_clear()
+    yield catena
+    conf.catena_client.cache_clear()
+
+
+def on_its_own_thread(action: Callable[[], Any]) -> Any:
+    answers: list[Any] = []
+
+    def run() -> None:
+        answers.append(action())
+        connection.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(timeout=30)
+    return answers[0]
+
+
+def test_the_doorbell_rings_a_task_that_exists() -> None:
+    assert doorbell.DRAIN in app.tasks
+
+
+def test_a_ring_is_undone_with_its_transaction(conversation: models.Conversation) -> None:
+    def ring_and_fail() -> None:
+        with transaction.atomic():
+            doorbell.ring_drain(conversation.pk, at=NOW)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        ring_and_fail()
+    assert not ProcrastinateJob.objects.exists()
+
+
+def test_a_doorbell_sends_what_is_due(
+    configured: SimulatorServer, talk: models.Conversation, mara: models.User
+) -> None:
+    message = factories.OutgoingFactory(conversation=talk, author=mara)
+    tasks.drain(talk.pk)
+    tasks.drain(talk.pk)
+    message.refresh_from_db()
+    assert message.state == S.ACCEPTED
+    assert configured.world.posts_seen == 1
+
+
+def test_a_doorbell_about_nothing_is_harmless(configured: SimulatorServer) -> None:
+    tasks.drain(123456)
+    assert configured.world.posts_seen == 0
+
+
+def test_the_client_is_made_once_from_the_settings(configured: SimulatorServer) -> None:
+    assert conf.catena_client() is conf.catena_client()
+    assert len(list(conf.catena_client().list_fleets())) == 3
+
+
+def test_the_keeper_does_everything_that_time_brings() -> None:
+    past = NOW - timedelta(minutes=5)
+    lost = factories.OutgoingFactory(state=S.POSTING, lease_until=past)
+    returned = factories.OutgoingFactory(state=S.CLAIMED, lease_until=past)
+    old = factories.OutgoingFactory(expires_at=past)
+    stranded = factories.OutgoingFactory(state=S.WAITING)
+    models.Gate.objects.create(state=GateState.CLOSED, until=past)
+    rounds.keep()
+    for message in (lost, returned, old, stranded):
+        message.refresh_from_db()
+    assert [m.state for m in (lost, returned, old, stranded)] == [S.UNKNOWN, S.QUEUED, S.EXPIRED, S.QUEUED]
+    assert models.Gate.objects.get().state == GateState.OPEN
+
+
+def test_the_sweep_of_due_heads_sends_without_any_doorbell(
+    configured: SimulatorServer, talk: models.Conversation, mara: models.User
+) -> None:
+    factories.OutgoingFactory(conversation=talk, author=mara)
+    assert not ProcrastinateJob.objects.exists()
+    rounds.drain_due()
+    assert len(configured.world.journal) == 1
+
+
+def test_the_sweeps_read_from_catena(configured: SimulatorServer) -> None:
+    world = configured.world
+    world.messages = dict(list(world.messages.items())[:5])
+    rounds.sweep_directory()
+    rounds.sweep_messages()
+    rounds.sweep_operations()
+    assert models.Fleet.objects.count() == 3
+    assert models.Message.objects.count() == 5
+
+
+def test_a_living_worker_shows() -> None:
+    assert not heartbeat.is_fresh(timezone.now())
+    rounds.beat()
+    assert heartbeat.is_fresh(timezone.now())
+
+
+def counting(every: float = 60.0, name: str = "count") -> tuple[Round, list[int]]:
+    ran: list[int] = []
+    return Round(name, every, lambda: ran.append(1)), ran
+
+
+@with_commits
+def test_a_shared_round_runs_once_per_beat_whoever_asks() -> None:
+    shared, ran = counting()
+    assert rounds.run_round(shared)
+    assert not rounds.run_round(shared)
+    assert not on_its_own_thread(lambda: rounds.run_round(shared))
+    assert ran == [1]
+    models.SyncCursor.objects.update(started_at=NOW - timedelta(hours=1))
+    assert on_its_own_thread(lambda: rounds.run_round(shared))
+    assert ran == [1, 1]
+
+
+@with_commits
+def test_two_workers_are_never_at_the_same_round() -> None:
+    shared, ran = counting(every=0.0)
+    with rounds.turn(shared) as is_ours:
+        assert is_ours
+        assert not on_its_own_thread(lambda: rounds.run_round(shared))
+        other, other_ran = counting(every=0.0, name="other")
+        assert on_its_own_thread(lambda: rounds.run_round(other))
+    assert on_its_own_thread(lambda: rounds.run_round(shared))
+    assert (ran, other_ran) == ([1], [1])
+
+
+@with_commits
+def test_the_turn_is_given_back_when_the_round_fails() -> None:
+    def fail() -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        rounds.run_round(Round("count", 0.0, fail))
+    shared, ran = counting(every=0.0)
+    assert on_its_own_thread(lambda: rounds.run_round(shared))
+    assert ran == [1]
+
+
+def test_a_failing_round_ends_neither_its_lane_nor_the_others() -> None:
+    stop, ran, failures = (
+        threading.Event(),
+        [],
+        iter([OperationalError("away"), ValueError("odd"), OperationalError("x")]),
+    )
+
+    def fail() -> None:
+        failure = next(failures, None)
+        if failure is not None:
+            raise failure
+
+    def count() -> None:
+        ran.append(1)
+        if len(ran) == 8:
+            stop.set()
+
+    lane = [Round("bad", 0.01, fail, is_shared=False), Round("good", 0.01, count, is_shared=False)]
+    thread = threading.Thread(target=rounds.run_lane, args=(lane, stop, Outage()))
+    thread.start()
+    thread.join(timeout=20)
+    assert not thread.is_alive()
+    assert len(ran) == 8
+    assert next(failures, None) is None
+
+
+def test_an_outage_is_told_once_and_its_end_once(caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage()
+    for _ in range(3):
+        outage.began(OperationalError("connection refused\n  is it running?"))
+    outage.ended()
+    outage.ended()
+    texts = [record.getMessage() for record in caplog.records if record.name.endswith("rounds")]
+    assert len(texts) == 2
+    assert texts[0] == "The database is away (connection refused is it running?); trying again until it is back"
+    assert "is back" in texts[1]
+
+
+def test_what_runs_side_by_side_never_waits_for_catena_to_reap(settings: LazySettings) -> None:
+    lanes = {lane[-1].name: [round_.name for round_ in lane] for lane in rounds.lanes()}
+    keeper = next(names for names in lanes.values() if "keeper" in names)
+    assert not {"due", "operations", "messages", "directory"} & set(keeper)
+    assert {round_.name for lane in rounds.lanes() for round_ in lane if not round_.is_shared} == {"heartbeat", "due"}
+
+
+def test_doorbells_of_dead_workers_are_deleted_and_others_stay(conversation: models.Conversation) -> None:
+    for _ in range(3):
+        doorbell.ring_drain(conversation.pk, at=NOW)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '5 min'), (now()) RETURNING id"
+        )
+        dead, alive = (row[0] for row in cursor.fetchall())
+        todo, theirs, ours = (job.pk for job in ProcrastinateJob.objects.order_by("id"))
+        for pk, owner in ((theirs, dead), (ours, alive)):
+            cursor.execute("UPDATE procrastinate_jobs SET status = 'doing', worker_id = %s WHERE id = %s", [owner, pk])
+        assert rounds.forget_dead_jobs() == 1
+        cursor.execute("DELETE FROM procrastinate_workers")
+    assert sorted(ProcrastinateJob.objects.values_list("id", flat=True)) == [todo, ours]
+
+
+def test_a_worker_refuses_a_database_that_may_forget_a_commit() -> None:
+    worker.check_durability()
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = off")
+        with pytest.raises(worker.NotDurable, match="synchronous_commit=off"):
+            worker.check_durability()
+        cursor.execute("RESET synchronous_commit")
+
+
+def test_nothing_is_claimed_once_the_process_has_been_asked_to_end(
+    configured: SimulatorServer, talk: models.Conversation, mara: models.User
+) -> None:
+    message = factories.OutgoingFactory(conversation=talk, author=mara)
+    tasks.stopping.set()
+    try:
+        tasks.drain(talk.pk)
+        rounds.drain_due()
+    finally:
+        tasks.stopping.clear()
+    message.refresh_from_db()
+    assert (message.state, message.fence) == (S.QUEUED, 0)
+    assert outbox.drain(talk.pk, conf.catena_client()) == 1
