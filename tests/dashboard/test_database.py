@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -50,6 +52,15 @@ print(embedded.url_of(Path(sys.argv[1])), flush=True); sys.stdin.read()
 """
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not under pytest's own temporary folder: each run of pytest closes that one to other users, and for root the
+    embedded server is another user.
+    """
+    with TemporaryDirectory(prefix="backhaul-embedded-", ignore_cleanup_errors=True) as made:
+        yield Path(made) / "postgres"
+
+
 def holder(folder: Path) -> "subprocess.Popen[str]":
     """A process that uses the server on `folder` until its standard input is closed."""
     process = subprocess.Popen(
@@ -70,8 +81,7 @@ def server_pid(folder: Path) -> int:
 
 
 @pytest.mark.processes
-def test_the_last_process_that_leaves_stops_the_server_even_after_another_was_killed(tmp_path: Path) -> None:
-    folder = tmp_path / "postgres"
+def test_the_last_process_that_leaves_stops_the_server_even_after_another_was_killed(folder: Path) -> None:
     killed, first, last = holder(folder), holder(folder), holder(folder)
     server = psutil.Process(server_pid(folder))
 
@@ -86,8 +96,7 @@ def test_the_last_process_that_leaves_stops_the_server_even_after_another_was_ki
 
 
 @pytest.mark.processes
-def test_a_server_that_was_killed_starts_again_although_its_pid_lives_on_in_another_program(tmp_path: Path) -> None:
-    folder = tmp_path / "postgres"
+def test_a_server_that_was_killed_starts_again_although_its_pid_lives_on_in_another_program(folder: Path) -> None:
     first = holder(folder)
     server = psutil.Process(server_pid(folder))
     left_behind = (folder / "postmaster.pid").read_text()

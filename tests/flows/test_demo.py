@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.cookiejar import CookieJar
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -113,9 +114,14 @@ class Visitor:
 
 
 @pytest.fixture(scope="module")
-def shared_var(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all starts: only the first has to make the database and read the simulated week."""
-    return tmp_path_factory.mktemp("demo") / "var"
+def shared_var() -> Iterator[Path]:
+    """One folder for all starts: only the first has to make the database and read the simulated week.
+
+    Not under pytest's own temporary folder: each run of pytest closes that one to other users, and for root the
+    embedded server is another user.
+    """
+    with TemporaryDirectory(prefix="backhaul-demo-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder) / "var"
 
 
 @pytest.fixture
