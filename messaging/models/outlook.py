@@ -1,7 +1,9 @@
 """From a row to the badge that a person sees: one reading of the columns for pages, fragments, admin and exports."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from messaging.models.conversation import Message
@@ -53,29 +55,34 @@ def delivery_columns(prefix: str) -> tuple[str, ...]:
     return tuple(f"{prefix}{column}" for column in DELIVERY_COLUMNS)
 
 
+@lru_cache(maxsize=8)
+def _picker(prefix: str) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    return itemgetter(*delivery_columns(prefix))
+
+
 def delivery_of(row: Mapping[str, Any], now: datetime, gates: ClosedGates, prefix: str = "") -> Badge:
     """The badge of a `.values()` row that holds DELIVERY_COLUMNS under `prefix`. No query."""
-
-    def column(name: str) -> Any:
-        return row[prefix + name]
-
-    gate = gates.get(None) or gates.get(column("connection_id"))
-    by = f"{column('settled_by__first_name') or ''} {column('settled_by__last_name') or ''}".strip()
+    # One pick for all columns, in the order of DELIVERY_COLUMNS: this runs for each row of every list.
+    (
+        direction, state, operation_status, reason, failed_attempts, composed_at, accepted_at, not_before, claim_count,
+        delivered_at, read_at, record_status, first_name, last_name, username, connection_id, tsp_slug, source_name,
+    ) = _picker(prefix)(row)  # fmt: skip
+    gate = (gates.get(None) or gates.get(connection_id)) if gates else None
     facts = Facts(
-        direction=column("direction"),
-        state=column("state"),
-        operation_status=column("operation_status") or None,
-        provider=provider_name(column("connection__tsp_slug") or column("connection__source_name") or ""),
-        reason=column("reason"),
-        failed_attempts=column("failed_attempts"),
-        composed_at=column("occurred_at"),
-        accepted_at=column("accepted_at"),
-        not_before=column("not_before"),
-        is_held=column("claim_count") == 0,
-        delivered_at=column("delivered_at"),
-        read_at=column("read_at"),
-        record_status=column("record_status") or None,
-        settled_by=by or column("settled_by__username") or "",
+        direction=direction,
+        state=state,
+        operation_status=operation_status or None,
+        provider=provider_name(tsp_slug or source_name or ""),
+        reason=reason,
+        failed_attempts=failed_attempts,
+        composed_at=composed_at,
+        accepted_at=accepted_at,
+        not_before=not_before,
+        is_held=claim_count == 0,
+        delivered_at=delivered_at,
+        read_at=read_at,
+        record_status=record_status or None,
+        settled_by=f"{first_name or ''} {last_name or ''}".strip() or username or "",
         gate_reason=gate.reason if gate else None,
         gate_until=gate.until if gate else None,
     )

@@ -15,7 +15,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from messaging import live, outbox, threads
 from messaging.forms import ComposeForm
-from messaging.models import FleetMembership, FleetUser, Message, User
+from messaging.models import FleetUser, Message, User
 from messaging.states import Priority
 from messaging.views.person import PersonRequest
 from messaging.views.replies import SPENT
@@ -173,7 +173,7 @@ def _writable_fleets(user: User) -> frozenset[int | None] | None:
     """The fleets that this person may write to; None means all."""
     if user.is_superuser:
         return None
-    return frozenset(FleetMembership.objects.filter(user=user).values_list("fleet_id", flat=True))
+    return frozenset(user.memberships.values_list("fleet_id", flat=True))
 
 
 def _obstacle(user: User, driver: FleetUser, fleets: frozenset[int | None] | None) -> str | None:
