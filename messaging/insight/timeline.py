@@ -17,10 +17,16 @@ from messaging.states import HOLD_MARGIN, AttemptOutcome, DecisionKind, Directio
 
 S = MessageState
 LONGEST_HOLD = timedelta(seconds=max(User.UndoTime.values))
-OUTCOME_TONES = {
-    AttemptOutcome.ACCEPTED: Tone.OK,
-    AttemptOutcome.REFUSED: Tone.BAD,
-    None: Tone.WAIT,
+# How one POST of ours ended, told to people; None while it is open.
+OUTCOMES: dict[str | None, tuple[str, Tone]] = {
+    None: ("Being handed to Catena", Tone.WAIT),
+    AttemptOutcome.ACCEPTED: ("Accepted by Catena", Tone.OK),
+    AttemptOutcome.REFUSED: ("Refused by Catena", Tone.BAD),
+    AttemptOutcome.UNAUTHORIZED: ("Catena did not accept our credentials", Tone.HIGH),
+    AttemptOutcome.RATE_LIMITED: ("Catena asked us to slow down", Tone.HIGH),
+    AttemptOutcome.UNSENT: ("Not sent: Catena could not be reached", Tone.HIGH),
+    AttemptOutcome.AMBIGUOUS: ("May have been sent: the answer was lost", Tone.HIGH),
+    AttemptOutcome.LOST: ("May have been sent: the worker vanished", Tone.HIGH),
 }
 
 
@@ -99,14 +105,14 @@ def _hold(story: Story) -> Iterator[Step]:
 
 
 def _post_step(post: Post) -> Step:
-    outcome = AttemptOutcome(post.outcome) if post.outcome else None
-    took = span(post.finished_at - post.posting_at) if post.finished_at else ""
+    title, tone = OUTCOMES[post.outcome]
+    took = post.finished_at - post.posting_at if post.finished_at else timedelta()
     return Step(
         key=f"post-{post.id}",
-        title=outcome.label if outcome else "Being handed to Catena",
+        title=title,
         at=post.finished_at or post.posting_at,
-        tone=OUTCOME_TONES.get(outcome, Tone.HIGH),
-        gap=f"took {took}" if took else "",
+        tone=tone,
+        gap=f"took {span(took)}" if took else "",
         code=post.http_status,
         phrase=code_phrase(post.http_status) if post.http_status else "",
         text=scrub(post.error_text),

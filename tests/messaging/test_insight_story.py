@@ -1,5 +1,6 @@
 """A message is told in words that a person understands, in the order of causes, and without what must stay inside."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -210,7 +211,7 @@ def test_our_own_requests_and_peoples_decisions_are_steps(conversation: models.C
     )  # fmt: skip
     steps = {step.key: step for step in timeline(story_of(message), with_headers=False)}
     lost = steps[f"post-{first.pk}"]
-    assert (lost.title, lost.tone, lost.gap) == ("May have been sent", "hi", "took 20 s")
+    assert (lost.title, lost.tone, lost.gap) == ("May have been sent: the answer was lost", "hi", "took 20 s")
     assert "abc.def" not in lost.text
     assert [step.title for step in steps.values() if step.tone == "wait"] == ["Being handed to Catena"]
     assert steps[f"decision-{verdict.pk}"].title == "Sol " + sol.last_name + " decided: send again"
@@ -289,3 +290,10 @@ def test_only_a_readable_wait_is_told(value: str, words: str) -> None:
 def test_every_code_has_a_meaning(code: int) -> None:
     assert meanings.code_hint(code).endswith(".")
     assert "None" not in meanings.code_phrase(code)
+
+
+@pytest.mark.parametrize("outcome", AttemptOutcome.values)
+def test_every_outcome_of_a_request_has_words(conversation: models.Conversation, outcome: str) -> None:
+    post = factories.SendAttemptFactory(message=in_state(conversation, S.QUEUED, not_before=NOW), outcome=outcome)
+    steps = {step.key: step for step in timeline(story_of(post.message), with_headers=False)}
+    assert re.search(r"Catena|May have been sent", steps[f"post-{post.pk}"].title)
