@@ -22,8 +22,8 @@ from typing import Self
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_SECONDS = 60.0
-# Longer than one send may take, so that a stopping worker can still record how its last POST ended.
-STOP_SECONDS = 30.0
+# Longer than a worker needs at most (30 s), so that it can still record how its last POST ended.
+STOP_SECONDS = 35.0
 TICK = 0.1
 SHOWN_LINES = 15
 
