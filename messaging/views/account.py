@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from messaging import live
 from messaging.forms import SettingsForm
+from messaging.views.desk import SeeOther
 from messaging.views.person import PersonRequest
 
 SETTINGS = "messaging/settings_form.html"
@@ -31,7 +32,7 @@ def settings(request: PersonRequest) -> HttpResponse:
     person = form.save(commit=False)
     person.save(update_fields=list(form.cleaned_data))
     flashes.success(request, "Your settings are saved.")
-    response = HttpResponse(status=303, headers={"Location": request.path})
+    response = SeeOther(request.path)
     response.set_cookie(
         "theme", person.theme, max_age=THEME_COOKIE_AGE, samesite="Lax", secure=request.is_secure(), httponly=True
     )

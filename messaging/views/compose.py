@@ -17,6 +17,7 @@ from messaging import live, outbox, threads
 from messaging.forms import ComposeForm
 from messaging.models import FleetUser, Message, User
 from messaging.states import Priority
+from messaging.views.desk import SeeOther
 from messaging.views.person import PersonRequest
 from messaging.views.replies import SPENT
 
@@ -54,7 +55,7 @@ def compose(request: PersonRequest) -> HttpResponse:
 def _sent(request: PersonRequest, address: str) -> HttpResponse:
     if request.htmx:
         return HttpResponseClientRedirect(address)
-    return HttpResponse(status=303, headers={"Location": address})
+    return SeeOther(address)
 
 
 def _check(user: User, form: ComposeForm, driver: FleetUser) -> None:

@@ -20,6 +20,7 @@ from messaging.views.desk import (
     DESK,
     THREAD,
     Context,
+    SeeOther,
     composer_context,
     context_pane,
     find_head,
@@ -127,7 +128,7 @@ def read(request: PersonRequest, uuid: UUID) -> HttpResponse:
         if request.htmx:
             # The list beside the thread shows it at once.
             return HttpResponse(status=204, headers={"HX-Trigger": "live:now"})
-    return redirect(found.address)
+    return SeeOther(found.address)
 
 
 def _mark_read(request: PersonRequest, found: Head) -> None:

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.http import Http404, QueryDict
+from django.http import Http404, HttpResponseRedirect, QueryDict
 
 from messaging import live
 from messaging.insight.health import health
@@ -31,6 +31,12 @@ LIST_SIZE, BESIDE_SIZE = 50, 25
 MOST_PINNED = 5
 # Above this many fleets the filter's select would cost more than the list.
 MOST_FLEETS = 300
+
+
+class SeeOther(HttpResponseRedirect):
+    """The page after a form, asked for with GET."""
+
+    status_code = 303
 
 
 @dataclass(frozen=True, slots=True)

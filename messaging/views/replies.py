@@ -5,7 +5,6 @@ from uuid import UUID
 from django.contrib import messages as flashes
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
-from django.shortcuts import redirect
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
@@ -20,6 +19,7 @@ from messaging.views.conversations import paint_bubbles, render_conversation
 from messaging.views.desk import (
     THREAD,
     Context,
+    SeeOther,
     composer_context,
     find_head,
     quoted,
@@ -37,7 +37,7 @@ def reply(request: PersonRequest, uuid: UUID) -> HttpResponse:
     """Puts a reply in the queue and shows its bubble; a refusal keeps every word that was typed."""
     found = find_head(request.user, uuid)
     if request.method != "POST":
-        return redirect(found.address)
+        return SeeOther(found.address)
     form = ReplyForm(found.conversation, request.user, request.POST)
     if found.obstacle is not None:
         return _refused(request, found, form, [found.obstacle])
@@ -61,7 +61,7 @@ def reply(request: PersonRequest, uuid: UUID) -> HttpResponse:
 
 def _sent(request: PersonRequest, found: Head, message: Message) -> HttpResponse:
     if not request.htmx:
-        return _see(found.address, message)
+        return SeeOther(f"{found.address}#m-{message.uuid}")
     context = composer_context(found)
     body = _painted(request, message) + render_to_string(f"{THREAD}#sent", context, request)
     return HttpResponse(body, headers={"HX-Trigger": "live:now"})
@@ -131,12 +131,7 @@ def _back(request: PersonRequest, message: Message) -> HttpResponse:
     """To the page whose button it was: the message's own, or its conversation."""
     if request.POST.get("back") == "message":
         return HttpResponse(status=303, headers={"Location": message.get_absolute_url()})
-    return _see(message.conversation.get_absolute_url(), message)
-
-
-def _see(address: str, message: Message) -> HttpResponse:
-    """303: the page after a form, asked for with GET."""
-    return HttpResponse(status=303, headers={"Location": f"{address}#m-{message.uuid}"})
+    return SeeOther(f"{message.conversation.get_absolute_url()}#m-{message.uuid}")
 
 
 def _painted(request: PersonRequest, message: Message, note: str = "") -> str:
