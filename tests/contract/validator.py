@@ -19,7 +19,7 @@ FORM = "application/x-www-form-urlencoded"
 METHODS = ("get", "post", "put", "patch", "delete")
 
 
-class ContractViolation(AssertionError):  # noqa: N818 - a verdict on an exchange, not a fault of the validator
+class ContractViolation(AssertionError):  # a verdict on an exchange, not a fault of the validator
     """An exchange that `openapi.yaml` does not describe; the text names the operation and each problem."""
 
 
