@@ -15,7 +15,8 @@ from messaging.states import LIVELY_STATES
 MOST_COUNTED = 10_000
 HOURS = 24
 
-_PENDING = " UNION ALL ".join(
+# Connection and time of every message on its way.
+PENDING_SQL = " UNION ALL ".join(
     # One arm for each state, so that each is answered by the partial index of its state.
     f"SELECT p.occurred_at, p.connection_id FROM messaging_message p WHERE p.state = '{state.value}' AND p.deleted_at IS NULL"
     for state in sorted(LIVELY_STATES)
@@ -63,7 +64,7 @@ WITH recent AS (
   WHERE m.direction = 'out' AND m.occurred_at > now() - interval '{HOURS} hours' AND m.state <> 'mirrored'
     AND m.deleted_at IS NULL AND {visible("m.connection_id")}
   ORDER BY m.occurred_at DESC, m.id DESC LIMIT {MOST_COUNTED + 1}),
-pending AS (SELECT p.occurred_at FROM ({_PENDING}) p WHERE {visible("p.connection_id")} LIMIT {MOST_COUNTED}),
+pending AS (SELECT p.occurred_at FROM ({PENDING_SQL}) p WHERE {visible("p.connection_id")} LIMIT {MOST_COUNTED}),
 bad AS (SELECT hours_ago, count(*) AS failed FROM recent WHERE state IN ({_FAILED}) GROUP BY 1)
 SELECT jsonb_build_object(
   'hours', (SELECT jsonb_object_agg(hours_ago, failed) FROM bad),

@@ -8,8 +8,9 @@ from typing import Any
 from django.db.models import JSONField, QuerySet
 from django.db.models.expressions import RawSQL
 
+from messaging.insight.figures import PENDING_SQL
 from messaging.models import Connection
-from messaging.states import LIVELY_STATES, Tone
+from messaging.states import Tone
 
 # Of each connection at most this many operations are looked at, the newest.
 NEWEST_OPERATIONS = 500
@@ -17,7 +18,6 @@ FAILING_RUN = 5
 SILENT_TRIES = 3
 DEGRADED_BELOW = 0.95
 
-_PENDING_STATES = ", ".join(f"'{state.value}'" for state in sorted(LIVELY_STATES))
 # A correlated subquery: the statement around it names the table `messaging_connection` without an alias.
 COUNTS = f"""
 SELECT jsonb_build_object(
@@ -30,8 +30,7 @@ SELECT jsonb_build_object(
   'run_finished', count(*) FILTER (WHERE f.place <= {FAILING_RUN}),
   'run_accepted', count(*) FILTER (WHERE f.ok AND f.place <= {FAILING_RUN}),
   'last_success', max(f.at) FILTER (WHERE f.ok),
-  'pending', (SELECT count(*) FROM messaging_message p WHERE p.connection_id = messaging_connection.id
-    AND p.state IN ({_PENDING_STATES}) AND p.deleted_at IS NULL))
+  'pending', (SELECT count(*) FROM ({PENDING_SQL}) p WHERE p.connection_id = messaging_connection.id))
 FROM (SELECT o.status = 'success' AS ok, o.catena_updated_at AS at,
         row_number() OVER (ORDER BY o.catena_updated_at DESC, o.id DESC) AS place
       FROM (SELECT * FROM messaging_operation x
