@@ -5,7 +5,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db.models import Q, QuerySet
+from django.db.models import F, Func, Q, QuerySet, TextField, Value
+from django.db.models.functions import Cast
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -23,6 +24,8 @@ from messaging.views.replies import SPENT
 
 TEMPLATE = "messaging/message_compose.html"
 MOST_RESULTS = 20
+# A search looks at this many words; fewer digits than this are no phone number.
+MOST_WORDS, FEWEST_DIGITS = 6, 4
 # The same words to the same driver within this time are asked about once.
 TWICE_WITHIN = timedelta(minutes=2)
 TWICE = "You sent exactly this to {name} {seconds} s ago. Tick “Send it again” if you mean it."
@@ -163,10 +166,13 @@ def _results(user: User, words: str, chosen: FleetUser | None) -> dict[str, Any]
 
 def _search(user: User, words: str) -> "QuerySet[FleetUser]":
     found = FleetUser.objects.visible_to(user).reachable().select_related("connection__fleet")
-    for word in words.split()[:6]:
-        digits = "".join(char for char in word if char.isdigit())
+    # A phone number is found whatever stands between its digits.
+    digits_of = Func(F("phone_number"), Value(r"\D"), Value(""), Value("g"), function="regexp_replace")
+    found = found.annotate(digits=Cast(digits_of, TextField()))
+    for word in words.split()[:MOST_WORDS]:
+        digits = "".join(char for char in word if char.isascii() and char.isdigit())
         matches = Q(name__icontains=word) | Q(username__icontains=word) | Q(phone_number__icontains=word)
-        found = found.filter(matches | Q(phone_number__icontains=digits) if len(digits) > 3 else matches)
+        found = found.filter(matches | Q(digits__contains=digits) if len(digits) >= FEWEST_DIGITS else matches)
     return found.order_by("name", "id")
 
 
