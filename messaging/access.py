@@ -17,11 +17,10 @@ def can_review(user: User) -> bool:
 
 def can_send(user: User, connection: Connection) -> bool:
     """Whether this person may write to drivers on this connection. Asked when composing and again when claiming."""
-    if not user.is_active or (connection.fleet_id is None and not user.is_superuser):
-        return False
-    if user.is_superuser:
-        return True
-    return FleetMembership.objects.filter(user_id=user.pk, fleet_id=connection.fleet_id).exists()
+    if not user.is_active or user.is_superuser:
+        return user.is_active
+    fleet_id = connection.fleet_id
+    return fleet_id is not None and FleetMembership.objects.filter(user_id=user.pk, fleet_id=fleet_id).exists()
 
 
 def may_withdraw(user: User, author_id: int | None) -> bool:

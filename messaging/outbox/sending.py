@@ -128,7 +128,7 @@ def claim(conversation_id: int, sender: Sender) -> Claim | None:
     Touches the message row alone and waits for nobody. The lease counts from here.
     """
     now = sender.clock()
-    values = {
+    values: dict[str, int | str | datetime] = {
         "conversation": conversation_id,
         "now": now,
         "worker": sender.worker[:100],
