@@ -22,6 +22,7 @@ Figures = dict[str, list[tuple[float, float]]]
 
 def scenarios(server: Server) -> dict[str, Request]:
     """The requests of one round. Each cursor is fresh: an old one would be renewed, which is another answer."""
+    server.connection.close()  # the server closes an idle connection while the other database is being filled
     conversation = f"/c/{server.facts['conversation']}/"
     inbox = server.ask(Request("/", contains="Driver Number"))
     before = cursor_of(inbox)
