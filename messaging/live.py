@@ -16,6 +16,7 @@ from django.db import connection
 from django.db.models import BooleanField, Func, Q, Value
 
 from messaging.models import User
+from messaging.models.conversation import READ_THROUGH_SQL
 from messaging.models.directory import visible_connections_sql
 from messaging.models.outlook import ClosedGate, ClosedGates
 
@@ -152,10 +153,10 @@ def _glance_sql(user: User, scope: Scope, *, has_cursor: bool) -> str:
     return f"""
 SELECT look.snapshot, look.changed, look.lively,
   CASE WHEN look.changed THEN (SELECT count(*) FROM (
-      SELECT c.id, c.last_incoming_id FROM messaging_conversation c
+      SELECT c.id, c.last_incoming_id, c.last_incoming_at FROM messaging_conversation c
       WHERE {seen} ORDER BY c.last_at DESC NULLS LAST, c.id DESC LIMIT {UNREAD_WINDOW}) c
     LEFT JOIN messaging_readmark r ON r.conversation_id = c.id AND r.user_id = %(user)s
-    WHERE c.last_incoming_id > coalesce(r.read_through, 0)) END,
+    WHERE c.last_incoming_id > {READ_THROUGH_SQL}) END,
   CASE WHEN look.changed THEN (SELECT ARRAY[count(*), coalesce(sum(c.attention_count), 0)]
     FROM messaging_conversation c WHERE c.attention_count > 0 AND {seen}) END,
   (SELECT jsonb_agg(jsonb_build_array(g.connection_id, g.reason, extract(epoch FROM g.until)))
@@ -165,7 +166,12 @@ FROM (SELECT pg_current_snapshot()::text AS snapshot, {_changed(user, scope) if 
 
 
 def parameters(user: User, scope: Scope, since: Cursor | None) -> dict[str, Any]:
-    values: dict[str, Any] = {"user": user.pk, "conversation": scope.conversation_id, "message": scope.message_id}
+    values: dict[str, Any] = {
+        "user": user.pk,
+        "joined": user.date_joined,
+        "conversation": scope.conversation_id,
+        "message": scope.message_id,
+    }
     return {**values, **cursor_parameters(since)} if since else values
 
 

@@ -16,6 +16,7 @@ from django.utils.timezone import localdate, localtime
 from messaging.access import may_withdraw
 from messaging.live import MOST_CHANGES, Cursor, changed_sql, cursor_parameters
 from messaging.models import User
+from messaging.models.conversation import READ_THROUGH_SQL
 from messaging.models.directory import provider_name, sees_every_fleet, visible_connections_sql
 from messaging.models.outlook import ClosedGates, delivery_of
 from messaging.states import CANCELLABLE_STATES, Direction, MessageState
@@ -36,7 +37,7 @@ _DELIVERY = """
 
 _CONVERSATION = f"""
 SELECT FALSE AS is_pin, c.id, c.uuid::text AS uuid, d.name AS driver, n.description, c.last_at, c.last_text, c.attention_count,
-  c.last_incoming_id > coalesce(r.read_through, 0) AS is_unread, m.id AS last_id, m.priority, m.author_id,
+  c.last_incoming_id > {READ_THROUGH_SQL} AS is_unread, m.id AS last_id, m.priority, m.author_id,
   n.fleet_id, m.settled_at, {_DELIVERY.format(m="m", p="last__", s="s")}
 FROM messaging_conversation c
 JOIN messaging_connection n ON n.id = c.connection_id
@@ -80,9 +81,9 @@ def _read(sql: str, parameters: dict[str, Any]) -> list[Row]:
 
 def _inbox_where(user: User, chosen: InboxFilter) -> tuple[str, dict[str, Any]]:
     where = [visible_connections_sql(user, "c.connection_id"), "c.last_at IS NOT NULL"]
-    values: dict[str, Any] = {"user": user.pk}
+    values: dict[str, Any] = {"user": user.pk, "joined": user.date_joined}
     if chosen.show == "unread":
-        where.append("c.last_incoming_id > coalesce(r.read_through, 0)")
+        where.append(f"c.last_incoming_id > {READ_THROUGH_SQL}")
     elif chosen.show == "attention":
         where.append("c.attention_count > 0")
     if chosen.fleet_id is not None:
@@ -160,7 +161,7 @@ def changed_rows(user: User, conversation_id: int | None, since: Cursor, now: da
     A conversation counts when its row, one of its messages or this person's read mark changed; a bubble of the open
     conversation also while it is held, because its countdown runs. Bubbles know their neighbours (`bubble_row`).
     """
-    values = {"user": user.pk, "conversation": conversation_id, **cursor_parameters(since)}
+    values = {"user": user.pk, "joined": user.date_joined, "conversation": conversation_id, **cursor_parameters(since)}
     parts = [f"SELECT 'c' AS kind, to_jsonb(t) AS body FROM ({_changed_conversations(user)}) t"]
     if conversation_id is not None:
         parts.append(f"SELECT 'm' AS kind, to_jsonb(t) AS body FROM ({_changed_messages(user)}) t")
@@ -325,7 +326,7 @@ def fleet_choices(user: User, most: int) -> list[tuple[int, str]]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"SELECT id, name FROM messaging_fleet WHERE withdrawn_at IS NULL AND {mine} ORDER BY name, id LIMIT {most}",
-            {"user": user.pk},
+            {"user": user.pk, "joined": user.date_joined},
         )
         return [(key, name) for key, name in cursor.fetchall()]
 

@@ -14,6 +14,7 @@ from django.db import connection as database
 from messaging import access, outbox
 from messaging.insight.health import COUNTS, Counts, counts_of
 from messaging.models import Connection, Conversation, Fleet, FleetUser, User
+from messaging.models.conversation import READ_THROUGH_SQL
 from messaging.models.directory import visible_connections_sql
 
 _DRIVER = (
@@ -39,7 +40,7 @@ def _columns(table: str, prefix: str, names: tuple[str, ...]) -> str:
 
 # `messaging_connection` goes without an alias: COUNTS names it so.
 _HEAD = f"""
-SELECT c.id, c.uuid, c.last_incoming_id, coalesce(r.read_through, 0) AS read_through, f.name AS fleet_name,
+SELECT c.id, c.uuid, c.last_incoming_id, {READ_THROUGH_SQL} AS read_through, f.name AS fleet_name,
   {_columns("d", "driver", _DRIVER)}, {_columns("messaging_connection", "connection", _CONNECTION)},
   EXISTS (SELECT 1 FROM messaging_fleetmembership w
     WHERE w.user_id = %(user)s AND w.fleet_id = messaging_connection.fleet_id) AS is_member,
@@ -90,7 +91,7 @@ def head(user: User, uuid: UUID) -> Head | None:
     """None when there is no such conversation, or not for this person. One query."""
     where = f"WHERE c.uuid = %(uuid)s AND {visible_connections_sql(user, 'c.connection_id')}"
     with database.cursor() as cursor:
-        cursor.execute(_HEAD + where, {"user": user.pk, "uuid": uuid})
+        cursor.execute(_HEAD + where, {"user": user.pk, "joined": user.date_joined, "uuid": uuid})
         found = cursor.fetchone()
         names = [column.name for column in cursor.description or ()]
     return _head(user, dict(zip(names, found, strict=True))) if found else None

@@ -23,6 +23,7 @@ class UserFactory(factory.django.DjangoModelFactory):
     first_name = "Mara"
     last_name = factory.Sequence(lambda n: f"Lindqvist {n}")
     role = models.Role.MANAGER
+    date_joined = EPOCH
 
     @classmethod
     def _create(cls, model_class: Any, *args: Any, **kwargs: Any) -> models.User:

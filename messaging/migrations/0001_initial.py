@@ -148,6 +148,7 @@ class Migration(migrations.Migration):
                 ('last_at', models.DateTimeField(null=True)),
                 ('last_text', models.CharField(blank=True, max_length=120)),
                 ('last_incoming_id', models.BigIntegerField(null=True)),
+                ('last_incoming_at', models.DateTimeField(null=True)),
                 ('attention_count', models.PositiveIntegerField(default=0)),
                 ('thread_id', models.UUIDField(blank=True, null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),

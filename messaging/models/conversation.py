@@ -25,17 +25,22 @@ from messaging.states import (
 S = MessageState
 SNIPPET_LENGTH = 120
 
+# How far a person has read conversation `c` (read mark `r`): without a mark, all that was said before they joined.
+# A first import of weeks of history is not news to anybody. Takes the parameter `joined`.
+READ_THROUGH_SQL = (
+    "coalesce(r.read_through, CASE WHEN c.last_incoming_at < %(joined)s THEN c.last_incoming_id ELSE 0 END)"
+)
+
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):
     def visible_to(self, user: User) -> Self:
         return self.filter(connection__in=Connection.objects.visible_to(user))
 
     def unread_by(self, user: User) -> Self:
-        """Those with a driver's message that this person has not read."""
-        read = ReadMark.objects.filter(user=user, conversation_id=models.OuterRef("pk"))
-        return self.filter(last_incoming_id__isnull=False).filter(
-            ~models.Exists(read.filter(read_through__gte=models.OuterRef("last_incoming_id")))
-        )
+        """Those with a driver's message that this person has not read (READ_THROUGH_SQL says the same)."""
+        marks = ReadMark.objects.filter(user=user, conversation_id=models.OuterRef("pk"))
+        behind = models.Exists(marks.filter(read_through__lt=models.OuterRef("last_incoming_id")))
+        return self.filter(behind | (~models.Exists(marks) & Q(last_incoming_at__gte=user.date_joined)))
 
     def needing_attention(self) -> Self:
         return self.filter(attention_count__gt=0)
@@ -56,6 +61,7 @@ class Conversation(models.Model):
     last_at = models.DateTimeField(null=True)
     last_text = models.CharField(max_length=120, blank=True)
     last_incoming_id = models.BigIntegerField(null=True)
+    last_incoming_at = models.DateTimeField(null=True)
     attention_count = models.PositiveIntegerField(default=0)
     thread_id = models.UUIDField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -87,12 +93,13 @@ class Conversation(models.Model):
         """Brings the repeated columns in line with the messages. The caller holds this row's lock in a transaction."""
         shown = Message.objects.filter(conversation_id=self.pk, deleted_at=None)
         latest = shown.order_by("-occurred_at", "-id").values("id", "occurred_at", "text").first()
-        incoming = shown.filter(direction=Direction.IN).order_by("-id").values_list("id", flat=True).first()
+        incoming = shown.filter(direction=Direction.IN).order_by("-id").values("id", "occurred_at").first()
         Conversation.objects.filter(pk=self.pk).update(
             last_message_id=latest["id"] if latest else None,
             last_at=latest["occurred_at"] if latest else None,
             last_text=" ".join((latest["text"] or "").split())[:SNIPPET_LENGTH] if latest else "",
-            last_incoming_id=incoming,
+            last_incoming_id=incoming["id"] if incoming else None,
+            last_incoming_at=incoming["occurred_at"] if incoming else None,
             attention_count=shown.needing_attention().count(),
         )
 

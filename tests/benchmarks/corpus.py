@@ -10,7 +10,7 @@ LONG_THREAD = 5000
 WORLD = """
 INSERT INTO messaging_user (id, username, password, first_name, last_name, email, is_active, is_staff, is_superuser, date_joined,
     role, time_zone, theme, undo_seconds, has_shortcuts)
-  VALUES (1, 'bench', '', 'Mara', 'Bench', '', true, false, false, now(), 'manager', '', 'system', 8, true);
+  VALUES (1, 'bench', '', 'Mara', 'Bench', '', true, false, false, now() - interval '30 days', 'manager', '', 'system', 8, true);
 INSERT INTO messaging_fleet (id, catena_id, name, fleet_ref, catena_created_at, catena_updated_at, expires_high_hours,
     expires_other_hours, raw, synced_at)
   SELECT f, gen_random_uuid(), 'Fleet ' || f, 'REF-' || f, now(), now(), 4, 24, '{}', now() FROM generate_series(1, 5) f;
@@ -52,6 +52,7 @@ INSERT INTO messaging_message (id, uuid, conversation_id, connection_id, directi
 UPDATE messaging_message SET handled_at = now() WHERE state = 'failed' AND id < %(messages)s - 2000;
 UPDATE messaging_conversation c SET last_message_id = x.id, last_at = x.occurred_at, last_text = left(x.text, 120),
     last_incoming_id = (SELECT max(i.id) FROM messaging_message i WHERE i.conversation_id = c.id AND i.direction = 'in'),
+    last_incoming_at = x.occurred_at,
     attention_count = (SELECT count(*) FROM messaging_message a
       WHERE a.conversation_id = c.id AND a.state = 'failed' AND a.handled_at IS NULL)
   FROM (SELECT DISTINCT ON (conversation_id) * FROM messaging_message ORDER BY conversation_id, occurred_at DESC, id DESC) x

@@ -142,3 +142,17 @@ def test_a_look_names_every_gate_that_stops_sending_now(conversation: models.Con
         conversation.connection_id: models.outlook.ClosedGate("Too many requests", until),
         None: models.outlook.ClosedGate("Restored from a backup", None),
     }
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_said_before_a_person_joined_is_no_news_to_them(conversation: models.Conversation) -> None:
+    joined = timezone.now() - timedelta(hours=1)
+    newcomer = factories.UserFactory(fleets=[conversation.connection.fleet], date_joined=joined)
+    factories.IncomingFactory(conversation=conversation, occurred_at=joined - timedelta(days=40))
+    conversation.summarise()
+    assert live.glance(newcomer).inbox_unread == 0
+    assert not models.Conversation.objects.unread_by(newcomer).exists()
+    factories.IncomingFactory(conversation=conversation)
+    conversation.summarise()
+    assert live.glance(newcomer).inbox_unread == 1
+    assert models.Conversation.objects.unread_by(newcomer).get() == conversation
