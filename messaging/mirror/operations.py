@@ -8,6 +8,7 @@ import logging
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import connection as database
 from django.db import transaction
 from django.utils import timezone
 
@@ -81,13 +82,16 @@ def bind_operation(message: Message, record: types.Operation, now: datetime) -> 
     """
     if message.state not in BINDABLE_STATES:
         return False
-    operation = _stored(record, message.connection)
-    if Message.objects.filter(operation=operation).exclude(pk=message.pk).exists():
+    operation, is_new = _stored(record, message.connection)
+    if not is_new and Message.objects.filter(operation=operation).exclude(pk=message.pk).exists():
         logger.error("Operation %s already belongs to another message than %s", record.id, message.uuid)
         return False
     before, after = message.state, _state_of(operation) or S.ACCEPTED
     moved = Message.objects.filter(pk=message.pk, state=before, fence=message.fence).update(
-        **{"next_poll_at": now + FIRST_POLL_AFTER, **_columns_of(operation, now)},
+        **{
+            "next_poll_at": now + FIRST_POLL_AFTER,
+            **_columns_of(operation, now, has_logs=bool(record.logs) or not is_new),
+        },
         state=after,
         operation=operation,
         accepted_at=now,
@@ -98,6 +102,8 @@ def bind_operation(message: Message, record: types.Operation, now: datetime) -> 
         return False
     _audit_late_proof(message, operation)
     message.state, message.operation = after, operation
+    if operation.resource_id is not None:
+        adopt_record(message, operation)
     return True
 
 
@@ -106,8 +112,8 @@ def _applied(record: types.Operation, connection: Connection) -> Operation:
     conversation = None
     if known is not None:
         conversation = Conversation.objects.select_for_update().get(pk=known.conversation_id)
-    operation = _stored(record, connection)
-    message = _message_of(record)
+    operation, is_new = _stored(record, connection)
+    message = None if is_new else _message_of(record)
     if message is not None and conversation is None:
         raise _BoundMeanwhile
     if message is not None and conversation is not None:
@@ -141,9 +147,9 @@ def _refresh(message: Message, operation: Operation) -> bool:
     return True
 
 
-def _columns_of(operation: Operation, now: datetime) -> dict[str, Any]:
+def _columns_of(operation: Operation, now: datetime, *, has_logs: bool = True) -> dict[str, Any]:
     """What a message repeats of its operation. A success carries no reason, whatever failed on the way."""
-    logs = list(operation.logs.all())
+    logs = list(operation.logs.all()) if has_logs else []
     failures = [log for log in logs if log.status == OperationStatus.FAILED]
     last = failures[-1] if failures and operation.status != OperationStatus.SUCCESS else None
     for log in failures:
@@ -193,16 +199,34 @@ def _audit(action: str, operation: Operation, message: Message | None, detail: d
     )
 
 
-def _stored(record: types.Operation, connection: Connection) -> Operation:
-    """The operation row after the merge, locked. A new row and a known one go the same way: merging is idempotent."""
+def _stored(record: types.Operation, connection: Connection) -> tuple[Operation, bool]:
+    """The operation row after the merge, locked, and whether it is new: then no message can have it yet."""
     values = _values_of(record)
-    new = Operation(catena_id=record.id, connection=connection, **values)
-    Operation.objects.bulk_create([new], ignore_conflicts=True)
-    operation = Operation.objects.select_for_update().get(catena_id=record.id)
-    operation.connection = connection
-    _merge(operation, record, values)
+    operation, is_new = _inserted(Operation(catena_id=record.id, connection=connection, **values)), True
+    if operation is None:
+        operation, is_new = Operation.objects.select_for_update().get(catena_id=record.id), False
+        operation.connection = connection
+        _merge(operation, record, values)
     for log in record.logs:
         _store_log(operation, log)
+    return operation, is_new
+
+
+def _inserted(operation: Operation) -> Operation | None:
+    """The row with its id, or None when there is one already. By hand, because Django's `ignore_conflicts` forgets which."""
+    fields = [field for field in Operation._meta.concrete_fields if not field.primary_key]
+    columns = ", ".join(f'"{field.column}"' for field in fields)
+    marks = ", ".join("%s" for _ in fields)
+    with database.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {Operation._meta.db_table} ({columns}) VALUES ({marks}) "  # noqa: S608 (our own names)
+            "ON CONFLICT (catena_id) DO NOTHING RETURNING id",
+            [field.get_db_prep_save(field.pre_save(operation, add=True), database) for field in fields],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    operation.pk = row[0]
     return operation
 
 

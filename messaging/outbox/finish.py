@@ -47,12 +47,13 @@ def finish_surely(
     verdict: Verdict,
     clock: Callable[[], datetime],
     jitter: Callable[[float, float], float],
+    message: Message | None = None,
 ) -> None:
     """`finish`, again and again while the database is away, until the lease ends. Then the reaper takes over."""
     while True:
         try:
             now = clock()
-            finish(claim, verdict, now, _wait(claim, verdict, now, jitter))
+            finish(claim, verdict, now, _wait(claim, verdict, now, jitter), message)
             return
         except (OperationalError, InterfaceError) as error:
             if time.monotonic() > claim.ends_at or connection.in_atomic_block:
@@ -62,14 +63,17 @@ def finish_surely(
             threading.Event().wait(RETRY_SECONDS)
 
 
-def finish(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta = timedelta(0)) -> bool:
+def finish(
+    claim: Claim, verdict: Verdict, now: datetime, wait: timedelta = timedelta(0), message: Message | None = None
+) -> bool:
     """Records the outcome, frees or keeps the head, promotes the next: one transaction. `wait` is until the next try.
 
+    `message` saves a look when the caller has read it, with its connection, at any time since the claim.
     False when the message has moved on; then only an operation id still counts, because it is strictly more knowledge.
     """
     with transaction.atomic():
         conversation = lock(claim.conversation_id)
-        moved, wants_summary = _move(claim, verdict, now, wait)
+        moved, wants_summary = _move(claim, verdict, now, wait, message)
         if moved:
             _close_attempt(claim, verdict, now)
             promote(conversation, going_on_until=now)
@@ -81,11 +85,11 @@ def finish(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta = time
     return moved
 
 
-def _move(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta) -> tuple[bool, bool]:
+def _move(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta, message: Message | None) -> tuple[bool, bool]:
     """Whether the message moved, and whether that changes what its conversation says of itself."""
     match verdict.outcome:
         case AttemptOutcome.ACCEPTED:
-            return _accept(claim, verdict, now)
+            return _accept(claim, verdict, now, message)
         case AttemptOutcome.REFUSED:
             moved = _set(claim, {S.POSTING}, _settled(verdict, now))
             return moved, moved
@@ -112,9 +116,14 @@ def _settled(verdict: Verdict, now: datetime) -> dict[str, Any]:
     }
 
 
-def _accept(claim: Claim, verdict: Verdict, now: datetime) -> tuple[bool, bool]:
+def _accept(claim: Claim, verdict: Verdict, now: datetime, known: Message | None) -> tuple[bool, bool]:
     """Also from UNKNOWN, when the reaper gave this worker up too early."""
     assert verdict.operation is not None
+    if known is not None:
+        # What nearly always holds; the conditional UPDATE decides.
+        known.state, known.fence = S.POSTING, claim.fence
+        if mirror.bind_operation(known, verdict.operation, now):
+            return True, known.state in ATTENTION_STATES
     message = Message.objects.select_related("connection").get(pk=claim.message_id)
     before = message.state
     if message.fence == claim.fence and mirror.bind_operation(message, verdict.operation, now):

@@ -26,7 +26,7 @@ BATCH = 500
 
 def lock(conversation_id: int) -> Conversation:
     """The conversation with its row locked: first in the lock order. Only inside a transaction."""
-    return Conversation.objects.select_for_update().get(pk=conversation_id)
+    return Conversation.objects.select_for_update().only("pk").get(pk=conversation_id)
 
 
 def promote(conversation: Conversation, going_on_until: datetime | None = None) -> Message | None:
@@ -36,6 +36,7 @@ def promote(conversation: Conversation, going_on_until: datetime | None = None) 
     `going_on_until` needs no ring for that.
     """
     line = Message.objects.filter(conversation=conversation, state__in=[*HEAD_STATES, S.WAITING], detached=False)
+    line = line.only("uuid", "state", "not_before", "priority", "conversation_id")
     waiting = line.order_by(Case(When(state=S.WAITING, then=1), default=0), "seq").first()
     if waiting is None or waiting.state != S.WAITING:
         return None

@@ -50,6 +50,16 @@ FROM head WHERE m.id = head.id AND m.state = 'queued' RETURNING m.id, m.fence
 """
 
 
+# A message and all that sending it asks for, without the bulk of its row.
+SENT = Message.objects.select_related("connection", "author", "sender", "recipient", "reply_to").only(
+    "uuid", "text", "priority", "conversation_id",
+    "connection__catena_id", "connection__fleet_id", "connection__status", "connection__share_level",
+    "connection__message_support", "connection__withdrawn_at", "connection__tsp_slug", "connection__source_name",
+    "author__is_active", "author__is_superuser", "author__role",
+    "sender__catena_id", "recipient__catena_id", "reply_to__catena_id",
+)  # fmt: skip
+
+
 class Client(Protocol):
     """The part of `CatenaClient` that sends."""
 
@@ -145,9 +155,7 @@ def claim(conversation_id: int, sender: Sender) -> Claim | None:
 
 def send(claimed: Claim, sender: Sender) -> int:
     """One claimed message, to the end: 1 if its POST was begun, else 0. Raises nothing that Catena could cause."""
-    message = Message.objects.select_related("connection", "author", "sender", "recipient", "reply_to").get(
-        pk=claimed.message_id
-    )
+    message = SENT.get(pk=claimed.message_id)
     obstacle = _obstacle(message)
     if obstacle is not None:
         reject(claimed, obstacle, sender.clock())
@@ -155,7 +163,7 @@ def send(claimed: Claim, sender: Sender) -> int:
     intent = _Intent(claimed, draft_of(message), sender)
     outcome = _post(intent)
     if isinstance(outcome, Verdict):
-        finish_surely(claimed, outcome, sender.clock, sender.jitter)
+        finish_surely(claimed, outcome, sender.clock, sender.jitter, message)
     return int(intent.is_recorded)
 
 
@@ -244,13 +252,16 @@ def begin_post(claimed: Claim, draft: types.MessageDraft, worker: str, now: date
             worker=worker[:100],
             posting_at=now,
             body_sha256=sha256(dumps(body, sort_keys=True).encode()).hexdigest(),
-            **_authority(claimed.message_id),
+            **_authority(claimed),
         )
 
 
-def _authority(message_id: int) -> dict[str, object]:
+def _authority(claimed: Claim) -> dict[str, object]:
     """What entitles this POST. Raises `NoAuthority`."""
-    prior = SendAttempt.objects.filter(message_id=message_id).order_by("-id").first()
+    message_id = claimed.message_id
+    attempts = SendAttempt.objects.filter(message_id=message_id).order_by("-id")
+    # Every attempt needed a claim of its own, so the first claim has none before it.
+    prior = attempts.first() if claimed.fence > 1 else None
     if prior is None:
         return {"authority": Authority.COMPOSE}
     if prior.outcome in PROVEN_UNSENT:

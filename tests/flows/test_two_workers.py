@@ -247,7 +247,7 @@ def test_killing_a_worker_five_times_loses_and_repeats_nothing(tmp_path: Path) -
         _check_states(numbers, states)
     assert KILLS <= found[S.UNKNOWN] <= 4 * KILLS, "each kill caught one POST, and at most all threads of its worker"
     assert found[S.WAITING] > 0, "whoever waits behind a message in doubt goes on waiting"
-    assert server.world.posts_seen == models.SendAttempt.objects.count()
+    assert server.world.posts_seen <= models.SendAttempt.objects.count(), "intent comes before every POST"
 
 
 def _check_states(numbers: list[int], states: dict[Any, str]) -> None:

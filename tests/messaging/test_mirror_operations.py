@@ -337,6 +337,18 @@ def test_an_answer_after_the_webhook_keeps_what_the_webhook_said(conversation: m
     assert bound.operation.payload == {"message_text": "Dock 4 is free"}
 
 
+def test_a_record_that_came_before_the_answer_becomes_our_message(conversation: models.Conversation) -> None:
+    record_id = uuid.uuid4()
+    early = factories.IncomingFactory(
+        conversation=conversation, direction="out", sender=None, sender_name="", catena_id=record_id
+    )
+    message = unbound(conversation, S.POSTING)
+    done = record(conversation.connection, "success", 1, resource_id=str(record_id))
+    assert mirror.bind_operation(message, done, NOW)
+    assert fresh(message).catena_id == record_id
+    assert not models.Message.objects.filter(pk=early.pk).exists()
+
+
 @pytest.mark.parametrize(
     ("before", "after", "later", "kept"),
     [

@@ -375,3 +375,17 @@ def test_the_sweep_finds_rows_whose_doorbell_was_lost(
     queued(talk, mara)
     assert outbox.drain_due(catena_client, at(0)) == 1
     assert len(catena.world.journal) == 1
+
+
+def test_a_message_costs_few_statements(
+    talk: models.Conversation,
+    mara: models.User,
+    catena_client: CatenaClient,
+    django_assert_max_num_queries: Any,
+) -> None:
+    for number in range(5):
+        queued(talk, mara, state=S.WAITING if number else S.QUEUED)
+    next(catena_client.list_fleets())
+    per_message, at_the_end = 16, 2
+    with django_assert_max_num_queries(5 * per_message + at_the_end):
+        assert drain(talk, catena_client) == 5
