@@ -152,9 +152,9 @@ class _Thread:
     def _links(self, row: Row) -> str:
         query = f"?reply_to={row['uuid']}"
         return (
-            f'<a class="msg-act" href="{self.address}{query}#composer" hx-get="/_f{self.address}quote/{query}"'
+            f'<span class="msg-acts"><a href="{self.address}{query}#composer" hx-get="/_f{self.address}quote/{query}"'
             f' hx-target="#composer-reply" hx-sync="#composer-reply:replace">Reply</a>'
-            f'<a class="msg-act" href="{row["url"]}">Details</a>'
+            f'<a href="{row["url"]}">Details</a></span>'
         )
 
 

@@ -1,5 +1,6 @@
 // What markup and htmx cannot say. Listeners sit on the document, so swapped content needs no set-up.
 const $ = (selector, root = document) => root.querySelector(selector);
+const $$ = (selector) => document.querySelectorAll(selector);
 const byId = (id) => document.getElementById(id);
 const on = (name, act, target = document) => target.addEventListener(name, act);
 const show = (element, isShown = true) => { if (element) element.hidden = !isShown; };
@@ -67,7 +68,7 @@ on("visibilitychange", () => document.hidden || lookNow());
 on("online", lookNow, window);
 on("offline", () => byId("live") && pause(), window);
 on("pageshow", (event) => {
-  for (const form of document.querySelectorAll(".busy")) form.classList.remove("busy");
+  for (const form of $$(".busy")) form.classList.remove("busy");
   if (event.persisted) lookNow();
 }, window);
 
@@ -104,14 +105,21 @@ on("htmx:before:swap", ({ detail: { tasks } }) => {
   }
 });
 
-// The open conversation is marked in the list. News load by themselves when nobody's eye or hand is on the list.
+// News load by themselves when nobody's hand is on the list.
 function tidyDesk() {
   const open = byId("thread-title")?.dataset.url, news = $("[data-auto-refresh]"), list = byId("list-body");
-  for (const row of document.querySelectorAll(".row-link")) row.ariaCurrent = row.pathname === open || null;
+  for (const row of $$(".row-link")) row.ariaCurrent = row.pathname === open || null;
   if (!news || list.scrollTop || list.matches(":hover, :focus-within")) return;
   delete news.dataset.autoRefresh;
   news.click();
 }
+
+// Focus follows the person.
+on("htmx:finally:request", ({ detail: { ctx } }) => {
+  const item = ctx?.sourceElement?.closest?.(".msg");
+  if (ctx?.target?.id === "composer-reply") $("[data-composer] textarea")?.focus();
+  else if (item) $(".msg-foot :is(a, button)", byId(item.id))?.focus();
+});
 
 on("htmx:after:swap", () => {
   tidyDesk();
@@ -155,7 +163,6 @@ function count(text) {
   counter.textContent = left < 0 ? `${-left} characters too many` : `${left} characters left`;
 }
 
-// What was begun in one thread is there again when the person comes back to it; kept in this page alone.
 const drafts = new Map();
 
 on("input", ({ target }) => {
@@ -173,10 +180,11 @@ on("submit", (event) => {
 
 function watchLog(log) {
   const button = $("[data-new]", log.parentElement), toEnd = () => { log.scrollTop = log.scrollHeight; };
-  let fresh = 0;
+  let fresh = 0, height = 0;
   log.isAtEnd = true;
   on("scroll", () => {
-    log.isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 48;
+    height = log.scrollHeight;
+    log.isAtEnd = height - log.scrollTop - log.clientHeight < 48;
     if (!log.isAtEnd) return;
     fresh = 0;
     show(button, false);
@@ -184,6 +192,10 @@ function watchLog(log) {
   if (button) on("click", toEnd, button);
   new MutationObserver((changes) => {
     if (log.isAtEnd) return toEnd();
+    const grown = log.scrollHeight - height;
+    height += grown;
+    // At the very top the browser does not anchor.
+    if (!log.scrollTop && changes.some((change) => !change.previousSibling?.previousElementSibling)) log.scrollTop = grown;
     // Older messages land before others; only the end is new.
     const added = changes.flatMap((change) => (change.nextSibling?.nextElementSibling ? [] : [...change.addedNodes]));
     fresh += added.filter((node) => node.matches?.(".msg")).length;
@@ -202,11 +214,11 @@ function watchLog(log) {
 function prepare() {
   const log = $("[data-log]");
   if (log && !("isAtEnd" in log)) watchLog(log);
-  for (const text of document.querySelectorAll("[data-count]")) {
+  for (const text of $$("[data-count]")) {
     text.value ||= drafts.get(text.form.action) ?? "";
     count(text);
   }
-  for (const button of document.querySelectorAll("[data-needs-js]")) show(button);
+  for (const button of $$("[data-needs-js]")) show(button);
 }
 
 async function copy(button) {
@@ -233,7 +245,8 @@ function reveal(button) {
   button.ariaPressed = isHidden;
 }
 
-on("click", ({ target }) => {
+on("click", ({ target, isTrusted }) => {
+  if (isTrusted && target.closest("#inbox-news")) byId("list-body").focus();
   const button = target.closest("[data-copy], [data-copy-from], [data-reveal], [data-dialog], [data-live-now]");
   if (!button) return;
   const { dialog, reveal: field, liveNow } = button.dataset;
@@ -246,7 +259,7 @@ on("click", ({ target }) => {
 let prefix = "";
 
 function step(direction) {
-  const rows = [...document.querySelectorAll(".row-link, [data-row]")].filter((row) => row.checkVisibility());
+  const rows = [...$$(".row-link, [data-row]")].filter((row) => row.checkVisibility());
   const at = rows.indexOf(document.activeElement);
   (rows[at + direction] ?? rows[Math.max(at, 0)])?.focus();
 }

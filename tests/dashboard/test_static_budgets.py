@@ -36,7 +36,7 @@ def sprite_names() -> set[str]:
 
 @pytest.mark.parametrize(
     ("paths", "limit"),
-    [([HTMX, SCRIPT], 18 * KB), ([SCRIPT], 4_600), ([STYLESHEET], 12 * KB), ([SPRITE], 3 * KB)],
+    [([HTMX, SCRIPT], 18 * KB), ([SCRIPT], 4_650), ([STYLESHEET], 12 * KB), ([SPRITE], 3 * KB)],
     ids=["all scripts", "our script", "stylesheet", "icons"],
 )
 def test_text_files_stay_within_their_budget_when_compressed(paths: list[Path], limit: int) -> None:
