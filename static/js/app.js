@@ -114,7 +114,6 @@ function tidyDesk() {
   news.click();
 }
 
-// Focus follows the person.
 on("htmx:finally:request", ({ detail: { ctx } }) => {
   const item = ctx?.sourceElement?.closest?.(".msg");
   if (ctx?.target?.id === "composer-reply") $("[data-composer] textarea")?.focus();
@@ -147,7 +146,7 @@ function sent(form) {
   const text = $("textarea", form), log = $("[data-log]");
   form.reset(); // Priority too: High is chosen each time.
   text.value = "";
-  drafts.delete(form.action);
+  delete drafts[form.action];
   show($("[data-send-error]", form), false);
   if (log) log.isAtEnd = true;
   count(text);
@@ -163,11 +162,11 @@ function count(text) {
   counter.textContent = left < 0 ? `${-left} characters too many` : `${left} characters left`;
 }
 
-const drafts = new Map();
+const drafts = {};
 
 on("input", ({ target }) => {
   if (target.dataset.count) count(target);
-  if (target.matches("[data-composer] textarea")) drafts.set(target.form.action, target.value);
+  if (target.matches("[data-composer] textarea")) drafts[target.form.action] = target.value;
 });
 
 // No second native post while one is under way; htmx forms have hx-sync.
@@ -215,7 +214,7 @@ function prepare() {
   const log = $("[data-log]");
   if (log && !("isAtEnd" in log)) watchLog(log);
   for (const text of $$("[data-count]")) {
-    text.value ||= drafts.get(text.form.action) ?? "";
+    text.value ||= drafts[text.form.action] ?? "";
     count(text);
   }
   for (const button of $$("[data-needs-js]")) show(button);
