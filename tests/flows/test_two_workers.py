@@ -89,8 +89,8 @@ class Workers:
         return "\n".join(path.read_text(errors="replace")[-3000:] for path in sorted(self.folder.glob("*.log")))
 
 
-def make_conversations(world: World) -> list[models.Conversation]:
-    """Two hundred drivers, on both sides, over the four connections of the world that take messages."""
+def make_conversations(world: World, count: int = CONVERSATIONS) -> list[models.Conversation]:
+    """So many drivers, on both sides, over the four connections of the world that take messages."""
     usable = [one for one in world.connections.values() if one.status == "active" and one.can_write]
     homes = []
     for theirs in usable:
@@ -100,12 +100,18 @@ def make_conversations(world: World) -> list[models.Conversation]:
         homes.append(connection)
     made = []
     with world.lock:
-        for number in range(CONVERSATIONS):
+        for number in range(count):
             home = homes[number % len(homes)]
             theirs_id = add_driver(world, str(home.catena_id), "Driver", f"Number {number}").id
             driver = factories.FleetUserFactory(connection=home, catena_id=uuid.UUID(theirs_id))
             made.append(factories.ConversationFactory(driver=driver))
     return made
+
+
+def just_read() -> None:
+    """The sweeps that read from Catena have had their turn, so that a test is about sending alone."""
+    for name in ("operations", "messages", "directory"):
+        models.SyncCursor.objects.create(name=f"round {name}", started_at=timezone.now())
 
 
 def fill(author: models.User, conversations: list[models.Conversation]) -> None:
@@ -124,8 +130,7 @@ def fill(author: models.User, conversations: list[models.Conversation]) -> None:
     ]  # fmt: skip
     models.Message.objects.bulk_create(rows)
     models.Conversation.objects.update(next_seq=READY + 1)
-    for name in ("operations", "messages", "directory"):  # have just been read, so that this is about sending alone
-        models.SyncCursor.objects.create(name=f"round {name}", started_at=now)
+    just_read()
 
 
 def compose_rest(author: models.User, conversations: list[models.Conversation]) -> None:
