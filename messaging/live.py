@@ -155,7 +155,8 @@ SELECT look.snapshot, look.changed, look.lively,
   CASE WHEN look.changed THEN (SELECT count(*) FROM (
       SELECT c.id, c.last_incoming_id, c.last_incoming_at FROM messaging_conversation c
       WHERE {seen} ORDER BY c.last_at DESC NULLS LAST, c.id DESC LIMIT {UNREAD_WINDOW}) c
-    LEFT JOIN messaging_readmark r ON r.conversation_id = c.id AND r.user_id = %(user)s
+    LEFT JOIN LATERAL (SELECT read_through FROM messaging_readmark
+      WHERE conversation_id = c.id AND user_id = %(user)s LIMIT 1) r ON TRUE
     WHERE c.last_incoming_id > {READ_THROUGH_SQL}) END,
   CASE WHEN look.changed THEN (SELECT ARRAY[count(*), coalesce(sum(c.attention_count), 0)]
     FROM messaging_conversation c WHERE c.attention_count > 0 AND {seen}) END,

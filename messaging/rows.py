@@ -176,11 +176,16 @@ def changed_rows(user: User, conversation_id: int | None, since: Cursor, now: da
 
 
 def _changed_conversations(user: User) -> str:
-    return f"""{_CONVERSATION}
-    WHERE {visible_connections_sql(user, "c.connection_id")} AND c.last_at IS NOT NULL AND c.id IN (
+    # The few that changed come first in the join order: with this many tables the planner keeps the order written.
+    touched = _CONVERSATION.replace(
+        "FROM messaging_conversation c", "FROM touched JOIN messaging_conversation c ON c.id = touched.id", 1
+    )
+    return f"""WITH touched AS MATERIALIZED (
       SELECT x.id FROM messaging_conversation x WHERE {changed_sql("x")}
       UNION SELECT y.conversation_id FROM messaging_message y WHERE {changed_sql("y")}
       UNION SELECT z.conversation_id FROM messaging_readmark z WHERE z.user_id = %(user)s AND {changed_sql("z")})
+    {touched}
+    WHERE {visible_connections_sql(user, "c.connection_id")} AND c.last_at IS NOT NULL
     ORDER BY c.last_at DESC NULLS LAST, c.id DESC LIMIT {MOST_CHANGES + 1}"""
 
 

@@ -527,6 +527,10 @@ class Migration(migrations.Migration):
             model_name='message',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('state', 'unknown'), _negated=True), ('unknown_since__isnull', False), _connector='OR'), name='message_unknown_has_since'),
         ),
+        migrations.AddIndex(
+            model_name='readmark',
+            index=models.Index(fields=['user', 'changed_xid'], name='readmark_changed'),
+        ),
         migrations.AddConstraint(
             model_name='readmark',
             constraint=models.UniqueConstraint(fields=('conversation', 'user'), name='readmark_once'),

@@ -114,6 +114,7 @@ class ReadMark(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["conversation", "user"], name="readmark_once")]
+        indexes = [models.Index(fields=["user", "changed_xid"], name="readmark_changed")]  # live.changes_since
 
     def __str__(self) -> str:
         return f"{self.user} read {self.conversation_id} through {self.read_through}"

@@ -84,14 +84,17 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
 
 
 def visible_connections_sql(user: User, column: str) -> str:
-    """`ConnectionQuerySet.visible_to` as an SQL condition on a connection id; takes the parameter `user`."""
+    """`ConnectionQuerySet.visible_to` as an SQL condition on a connection id; takes the parameter `user`.
+
+    An array and not a join: a statement that asks several times then plans in a fraction of the time.
+    """
     if not user.is_active:
         return "FALSE"
     if sees_every_fleet(user):
         return "TRUE"
     return (
-        f"{column} IN (SELECT v.id FROM messaging_connection v JOIN messaging_fleetmembership f"
-        " ON f.fleet_id = v.fleet_id WHERE f.user_id = %(user)s)"
+        f"{column} = ANY(ARRAY(SELECT v.id FROM messaging_connection v JOIN messaging_fleetmembership f"
+        " ON f.fleet_id = v.fleet_id WHERE f.user_id = %(user)s))"
     )
 
 
