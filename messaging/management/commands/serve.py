@@ -20,7 +20,7 @@ class Command(BaseCommand):
         parts.refuse_taken_port(host, port, f"manage.py serve --port {port + 100}")
         pending = parts.pending_migrations()
         if pending:
-            raise CommandError(f"The database lacks {pending} migrations. Apply them first: manage.py migrate")
+            raise CommandError(f"The database lacks {pending} of the migrations. Apply them first: manage.py migrate")
         parts.collect_static()
         try:
             with parts.new_family() as family:
