@@ -32,7 +32,7 @@ def scenarios(server: Server) -> dict[str, Request]:
     after = cursor_of(server.ask(Request("/")))
     poll = "/_f/live/?v=inbox&scope=&every=5000&q=&since="
     return {
-        "no session": Request("/_bench/plain", contains="ok"),
+        "no session": Request("/_bench/plain", contains="ok", signed_in=False),
         "bare signed-in view": Request("/_bench/bare", contains="1"),
         "poll, unchanged": Request(poll + after, status=204, htmx=True),
         "poll, changed": Request(poll + before, htmx=True, contains=server.facts["conversation"]),

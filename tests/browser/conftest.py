@@ -1,0 +1,94 @@
+"""A running product and a real browser. Without Chromium these tests are reported as not run, loudly."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from dashboard import embedded
+from dashboard.settings import BASE_DIR
+from messaging.simulator import Pace
+from tests.stack import PASSWORD, Stack, running_stack
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# Slow enough for a person to see each step, quick enough for a test.
+PACE = Pace(
+    queue_delay=(1.0, 1.2), attempt_gap=(1.5, 2.0), receipt_delay=(1.0, 2.0), read_delay=(2.0, 3.0), ingest_interval=1.0,
+    reply_chance=1.0, reply_delay=(2.0, 3.0),
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if CHROMIUM is None:
+        for item in items:
+            if "browser" in item.keywords:
+                item.add_marker(
+                    pytest.mark.skip(reason="NOT RUN: Chromium is not installed (Debian package `chromium`)")
+                )
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    admin_dsn = embedded.url_of(BASE_DIR / "var" / "postgres")
+    var = tmp_path_factory.mktemp("var")
+    sweeps = {"OPERATION_SWEEP_SECONDS": "1", "MESSAGE_SWEEP_SECONDS": "2"}
+    with running_stack(admin_dsn, var, PACE, **sweeps) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield launched
+        launched.close()
+
+
+class Console:
+    """What the browser complained of; a test that ends with complaints fails."""
+
+    def __init__(self, page: Page) -> None:
+        self.complaints: list[str] = []
+        page.on("console", self._listen)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _listen(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.complaints.append(f"{message.type}: {message.text}")
+
+
+@pytest.fixture
+def page(browser: Browser, stack: Stack) -> Iterator[Page]:
+    """A fresh page at 1440 x 900 on the running product. Any console error or policy violation fails the test."""
+    context = browser.new_context(base_url=stack.url, viewport={"width": 1440, "height": 900})
+    opened = context.new_page()
+    opened.set_default_timeout(15_000)
+    console = Console(opened)
+    yield opened
+    folder = os.environ.get("SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        name = os.environ.get("PYTEST_CURRENT_TEST", "test").split("::")[-1].split(" ")[0]
+        opened.screenshot(path=str(Path(folder) / f"{name}.png"))
+    context.close()
+    assert console.complaints == []
+
+
+def sign_in(page: Page, username: str) -> None:
+    page.goto("/login/")
+    page.get_by_label("User name").fill(username)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    page.wait_for_url("/")

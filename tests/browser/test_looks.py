@@ -1,0 +1,101 @@
+"""Every page, both themes, three widths: no accessibility violation, no sideways scroll, small first view."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page
+
+from tests.browser.conftest import sign_in
+from tests.browser.test_main_job import healthy_conversation
+from tests.stack import Stack
+
+pytestmark = [pytest.mark.browser, pytest.mark.processes]
+FIRST_VIEW_BYTES = 75_000
+WIDTHS = (320, 768, 1440)
+
+
+def pages(stack: Stack) -> dict[str, str]:
+    """Every kind of page with something on it."""
+    ((failed,),) = stack.rows(
+        "SELECT uuid::text FROM messaging_message WHERE direction = 'out' ORDER BY id DESC LIMIT 1"
+    )
+    ((connection,),) = stack.rows("SELECT catena_id::text FROM messaging_connection ORDER BY id LIMIT 1")
+    return {
+        "inbox": "/", "attention": "/?show=attention", "conversation": healthy_conversation(stack), "compose": "/compose/",
+        "message": f"/m/{failed}/", "operations": "/ops/", "connections": "/connections/",
+        "connection": f"/connections/{connection}/", "settings": "/settings/", "keys": "/help/keys/",
+        "missing": "/nowhere/",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_and_no_page_scrolls_sideways(browser: Browser, stack: Stack, theme: str) -> None:
+    # axe injects its script, which our policy forbids: this one context sets the policy aside.
+    context = browser.new_context(base_url=stack.url, bypass_csp=True, color_scheme=theme)
+    page = context.new_page()
+    found: list[str] = []
+    page.goto("/login/")
+    found += violations(page, f"login {theme}")
+    sign_in(page, "sol")
+    for name, address in pages(stack).items():
+        page.goto(address)
+        found += violations(page, f"{name} {theme}")
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            if overflow > 0:
+                found.append(f"{name} {theme}: {overflow} px too wide at {width} px")
+    context.close()
+    assert found == []
+
+
+def violations(page: Page, name: str) -> list[str]:
+    results = Axe().run(page)
+    return [
+        f"{name}: {rule['id']} at {[node['target'] for node in rule['nodes']][:3]}"
+        for rule in results.response["violations"]
+    ]
+
+
+def test_the_first_view_is_light(browser: Browser, stack: Stack) -> None:
+    context = browser.new_context(base_url=stack.url)
+    page = context.new_page()
+    sign_in(page, "mara")
+    session = context.cookies()
+    context.close()
+    context = browser.new_context(base_url=stack.url)
+    context.add_cookies(session)  # type: ignore[arg-type]
+    page = context.new_page()
+    client = context.new_cdp_session(page)
+    client.send("Network.enable")
+    received: list[float] = []
+    client.on("Network.loadingFinished", lambda event: received.append(event["encodedDataLength"]))
+    page.goto("/", wait_until="networkidle")
+    context.close()
+    assert len(received) <= 8, received
+    assert sum(received) <= FIRST_VIEW_BYTES, received
+
+
+def test_every_page_is_clean_under_the_policy(page: Page, stack: Stack) -> None:
+    """The page fixture fails on any console error, which a policy violation is."""
+    sign_in(page, "ada")
+    for address in [*pages(stack).values(), "/admin/", "/admin/messaging/message/", "/admin/messaging/user/1/change/"]:
+        if address != "/nowhere/":
+            page.goto(address, wait_until="load")
+
+
+def test_a_hidden_page_does_not_ask(page: Page, stack: Stack) -> None:
+    sign_in(page, "mara")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/_f/live/" in request.url else None)
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', {get: () => true, configurable: true});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    page.wait_for_timeout(7000)
+    assert asked == []
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', {get: () => false, configurable: true});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    page.wait_for_timeout(1500)
+    assert len(asked) == 1
