@@ -7,11 +7,11 @@ for its template: no query, no attribute chain and no formatting is left for the
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 from django.db import connection
-from django.utils.timezone import localdate, localtime
+from django.utils.timezone import get_current_timezone
 
 from messaging.access import may_withdraw
 from messaging.live import MOST_CHANGES, Cursor, changed_sql, cursor_parameters
@@ -38,7 +38,8 @@ _DELIVERY = """
 _CONVERSATION = f"""
 SELECT FALSE AS is_pin, c.id, c.uuid::text AS uuid, d.name AS driver, n.description, c.last_at, c.last_text, c.attention_count,
   c.last_incoming_id > {READ_THROUGH_SQL} AS is_unread, m.id AS last_id, m.priority, m.author_id,
-  n.fleet_id, m.settled_at, {_DELIVERY.format(m="m", p="last__", s="s")}
+  n.fleet_id, CASE WHEN m.author_id = %(user)s THEN m.settled_at END AS settled_at,
+  {_DELIVERY.format(m="m", p="last__", s="s").replace("m.occurred_at", "NULL")}
 FROM messaging_conversation c
 JOIN messaging_connection n ON n.id = c.connection_id
 JOIN messaging_fleetuser d ON d.id = c.driver_id
@@ -49,7 +50,6 @@ LEFT JOIN messaging_readmark r ON r.conversation_id = c.id AND r.user_id = %(use
 
 _MESSAGE = f"""
 SELECT m.id, m.uuid::text AS uuid, m.conversation_id, m.text, m.priority, m.author_id, m.sender_name, m.handled_at,
-  m.settled_at, m.created_at,
   CASE WHEN m.direction = 'in' AND m.sender_name = '' THEN left(m.raw->>'sender_id', 8) END AS sender_short,
   a.first_name AS author__first_name, a.last_name AS author__last_name, a.username AS author__username,
   q.uuid::text AS quote_uuid, q.text AS quote_text, {_DELIVERY.format(m="m", p="", s="s")}
@@ -72,11 +72,35 @@ class InboxFilter:
     after: tuple[datetime, int] | None = None  # keyset backwards: the first row of the page after
 
 
+# The column names of a statement, by its text: describing thirty columns costs as much as reading twenty rows.
+_names: dict[str, tuple[str, ...]] = {}
+MOST_NAMED = 200
+
+
 def _read(sql: str, parameters: dict[str, Any]) -> list[Row]:
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
-        names = [column.name for column in cursor.description or ()]
+        names = _names.get(sql)
+        if names is None:
+            if len(_names) >= MOST_NAMED:
+                _names.clear()
+            names = _names[sql] = tuple(column.name for column in cursor.description or ())
         return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Viewer:
+    """Who looks at messages, when and where: asked once for all rows of an answer."""
+
+    user: User
+    user_id: int
+    now: datetime
+    gates: ClosedGates
+    zone: tzinfo
+
+
+def _viewer(user: User, now: datetime, gates: ClosedGates) -> _Viewer:
+    return _Viewer(user, user.pk, now, gates, get_current_timezone())
 
 
 def _inbox_where(user: User, chosen: InboxFilter) -> tuple[str, dict[str, Any]]:
@@ -166,12 +190,13 @@ def changed_rows(user: User, conversation_id: int | None, since: Cursor, now: da
     if conversation_id is not None:
         parts.append(f"SELECT 'm' AS kind, to_jsonb(t) AS body FROM ({_changed_messages(user)}) t")
     found = _read(" UNION ALL ".join(parts), values)
+    viewer = _viewer(user, now, gates)
     bodies: dict[str, list[Row]] = {"c": [], "m": []}
     for row in found:
         bodies[row["kind"]].append(_revive(row["body"]))
     return Changes(
         conversations=[conversation_row(row, now, gates) for row in bodies["c"]],
-        bubbles=[bubble_row(row, user, now, gates) for row in bodies["m"]],
+        bubbles=[bubble_row(row, viewer) for row in bodies["m"]],
     )
 
 
@@ -202,8 +227,9 @@ def _with_neighbours(messages: str) -> str:
     return f"""
 SELECT t.*, b.occurred_at AS previous_at, b.direction = t.direction AND b.author_id IS NOT DISTINCT FROM t.author_id
     AND (t.author_id IS NOT NULL OR b.sender_name = t.sender_name) AS goes_on, f.uuid::text AS next_uuid,
-  v.uuid::text AS conversation_uuid, d.name AS driver
+  v.uuid::text AS conversation_uuid, d.name AS driver, z.settled_at, z.created_at
 FROM ({messages}) t
+JOIN messaging_message z ON z.id = t.id
 JOIN messaging_conversation v ON v.id = t.conversation_id
 JOIN messaging_fleetuser d ON d.id = v.driver_id
 LEFT JOIN LATERAL (SELECT x.occurred_at, x.direction, x.author_id, x.sender_name FROM messaging_message x
@@ -218,16 +244,16 @@ ORDER BY t.occurred_at, t.id"""
 def bubble(user: User, message_id: int, now: datetime, gates: ClosedGates) -> Row:
     """One message as `changed_rows` gives it. The caller has found it through `visible_to`. One query."""
     found = _read(_with_neighbours(f"{_MESSAGE} WHERE m.id = %(message)s"), {"message": message_id})
-    return bubble_row(found[0], user, now, gates)
+    return bubble_row(found[0], _viewer(user, now, gates))
 
 
-def bubble_row(row: Row, user: User, now: datetime, gates: ClosedGates) -> Row:
+def bubble_row(row: Row, viewer: _Viewer) -> Row:
     """`message_row` for a message that is shown without its page: run and day follow from its neighbours."""
-    message_row(row, user, now, gates)
+    message_row(row, viewer)
     day = row["local"].date()
     before = row["previous_at"]
     row["local_day"] = day
-    row["day"] = day if before is None or localdate(before) != day else None
+    row["day"] = day if before is None or before.astimezone(viewer.zone).date() != day else None
     row["is_first"] = (
         row["day"] is not None or not row["goes_on"] or (row["occurred_at"] - before).total_seconds() > RUN_GAP_SECONDS
     )
@@ -256,22 +282,23 @@ def thread_rows(
         where += " AND (m.occurred_at, m.id) < (%(key_at)s, %(key_id)s)"
         values.update(key_at=before[0], key_id=before[1])
     found = _read(f"{_MESSAGE} WHERE {where} ORDER BY m.occurred_at DESC, m.id DESC LIMIT {PAGE_SIZE + 1}", values)
-    page = [message_row(row, user, now, gates) for row in reversed(found[:PAGE_SIZE])]
+    viewer = _viewer(user, now, gates)
+    page = [message_row(row, viewer) for row in reversed(found[:PAGE_SIZE])]
     mark_runs(page)
     return page, len(found) > PAGE_SIZE
 
 
-def message_row(row: Row, user: User, now: datetime, gates: ClosedGates) -> Row:
+def message_row(row: Row, viewer: _Viewer) -> Row:
     """Adds what the template prints: `badge`, `author` (the words before the bubble), `is_mine`, `quote`, `can_undo`."""
     row["is_incoming"] = row["direction"] == Direction.IN
-    row["is_mine"] = row["author_id"] == user.pk
+    row["is_mine"] = row["author_id"] == viewer.user_id
     row["author"] = _author(row)
-    row["local"] = localtime(row["occurred_at"])
-    row["badge"] = delivery_of(row, now, gates)
+    row["local"] = row["occurred_at"].astimezone(viewer.zone)
+    row["badge"] = delivery_of(row, viewer.now, viewer.gates)
     row["is_bad"] = row["badge"].tone == "bad"
     row["quote"] = " ".join((row["quote_text"] or "").split())[:160] if row["quote_uuid"] else ""
     row["can_undo"] = (
-        row["state"] in CANCELLABLE_STATES and row["claim_count"] == 0 and may_withdraw(user, row["author_id"])
+        row["state"] in CANCELLABLE_STATES and row["claim_count"] == 0 and may_withdraw(viewer.user, row["author_id"])
     )
     row["can_edit_again"] = row["is_mine"] and row["state"] == MessageState.CANCELLED
     row["needs_handling"] = row["handled_at"] is None and row["state"] in _HANDLED_STATES

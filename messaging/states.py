@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from math import ceil
 
 from django.db.models import TextChoices
@@ -226,6 +227,7 @@ def _clock(moment: datetime) -> str:
     return localtime(moment).strftime("%H:%M")
 
 
+@lru_cache(maxsize=1024)
 def _badge(key: str, long: str, short: str | None = None) -> Badge:
     row = SITUATIONS[key]
     return Badge(key, row.short if short is None else short, long, row.icon, row.tone, row.quiet)
@@ -247,9 +249,12 @@ def delivery(facts: Facts, now: datetime) -> Badge:
     return _of_outbox(facts, now)
 
 
+RECEIVED = _badge("received", "Received")
+
+
 def _of_mirrored(facts: Facts) -> Badge:
     if facts.direction == Direction.IN:
-        return _badge("received", "Received")
+        return RECEIVED
     return _receipt(facts) or _badge("sent", _accepted_by(facts.provider))
 
 

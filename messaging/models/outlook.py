@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from messaging.models.conversation import Message
 from messaging.models.delivery import Gate
 from messaging.models.directory import provider_name
-from messaging.states import Badge, Facts, delivery
+from messaging.states import RECEIVED, Badge, Direction, Facts, MessageState, delivery
 
 # What `.values(*DELIVERY_COLUMNS)` must fetch for `delivery_of`; prefix them when the message is joined.
 DELIVERY_COLUMNS = (
@@ -62,6 +62,8 @@ def _picker(prefix: str) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
 
 def delivery_of(row: Mapping[str, Any], now: datetime, gates: ClosedGates, prefix: str = "") -> Badge:
     """The badge of a `.values()` row that holds DELIVERY_COLUMNS under `prefix`. No query."""
+    if row[f"{prefix}direction"] == Direction.IN and row[f"{prefix}state"] == MessageState.MIRRORED:
+        return RECEIVED  # half of all rows
     # One pick for all columns, in the order of DELIVERY_COLUMNS: this runs for each row of every list.
     (
         direction, state, operation_status, reason, failed_attempts, composed_at, accepted_at, not_before, claim_count,
