@@ -9,7 +9,7 @@ from messaging.outbox.compose import NoSender, compose, fingerprint, open_conver
 from messaging.outbox.finish import Claim, finish, finish_surely, isolate, reject
 from messaging.outbox.gates import close_gate, open_due_gates, open_gates
 from messaging.outbox.queue import cancel, expire, handled, promote, promote_stranded, reap
-from messaging.outbox.sending import ClaimLost, Sender, begin_post, claim, drain, drain_due, send
+from messaging.outbox.sending import ClaimLost, Sender, begin_post, claim, drain, drain_due, due_conversations, send
 from messaging.outbox.verdict import Verdict
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "database_clock",
     "drain",
     "drain_due",
+    "due_conversations",
     "expire",
     "fingerprint",
     "finish",

@@ -111,21 +111,16 @@ def drain(
     return posts
 
 
-def drain_due(
-    client: Client,
-    clock: Clock | None = None,
-    *,
-    worker: str = "",
-    is_stopping: Callable[[], bool] = lambda: False,
-) -> int:
-    """Drains every conversation with a head that is due: finds the rows whose doorbell was lost. POSTs begun."""
-    clock = clock or DatabaseClock()
-    now = clock()
-    due = Message.objects.due(now).filter(open_gates(now)).values_list("conversation_id", flat=True)
-    return sum(
-        drain(conversation_id, client, clock, worker=worker, is_stopping=is_stopping)
-        for conversation_id in list(due[:SWEEP_LIMIT])
-    )
+def due_conversations(now: datetime, limit: int) -> list[int]:
+    """Conversations with a head that may be claimed now, the most urgent first: also those whose doorbell was lost."""
+    heads = Message.objects.due(now).filter(open_gates(now), expires_at__gt=now)
+    return list(heads.values_list("conversation_id", flat=True)[:limit])
+
+
+def drain_due(client: Client, clock: Clock | None = None) -> int:
+    """Drains every conversation that is due, one after the other; POSTs begun. A worker does it on all its threads."""
+    now = (clock or DatabaseClock())()
+    return sum(drain(conversation_id, client, clock) for conversation_id in due_conversations(now, SWEEP_LIMIT))
 
 
 def lease() -> timedelta:

@@ -48,8 +48,9 @@ def work(threads: int, ready: Callable[[], object] = lambda: None) -> None:
     check_durability()
     connection.close()
     outage = Outage()
-    began = start(tasks.stopping, outage)
-    asyncio.run(_answer_doorbells(threads, outage, ready))
+    senders = ThreadPoolExecutor(threads, thread_name_prefix="drain")
+    began = start(tasks.stopping, outage, senders)
+    asyncio.run(_answer_doorbells(threads, senders, outage, ready))
     deadline = time.monotonic() + FINISH_SECONDS
     for thread in began:
         # A sweep that reads may be cut anywhere; one that sends is waited for.
@@ -57,10 +58,12 @@ def work(threads: int, ready: Callable[[], object] = lambda: None) -> None:
     logger.info("Worker %s has stopped", tasks.worker_name())
 
 
-async def _answer_doorbells(threads: int, outage: Outage, ready: Callable[[], object]) -> None:
+async def _answer_doorbells(
+    threads: int, senders: ThreadPoolExecutor, outage: Outage, ready: Callable[[], object]
+) -> None:
     loop = asyncio.get_running_loop()
     # Jobs run on the loop's own pool; its usual size (processors + 4) would be the true limit.
-    loop.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="drain"))
+    loop.set_default_executor(senders)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, stop)

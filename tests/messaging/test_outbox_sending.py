@@ -302,7 +302,7 @@ def test_anything_else_is_unknown_and_never_sent_again(
         moment = NOW + timedelta(hours=hours)
         assert outbox.reap(moment) == 0
         assert outbox.promote_stranded() == 0
-        assert outbox.drain_due(client, lambda moment=moment: moment) == 0
+        assert outbox.due_conversations(moment, 10) == []
         assert drain(talk, client, hours * 3600) == 0
     assert catena.world.posts_seen == 1
     assert (fresh(message).state, fresh(behind).state) == (S.UNKNOWN, S.WAITING)
@@ -369,12 +369,21 @@ def test_a_stopping_worker_claims_nothing(
     assert fresh(message).fence == 0
 
 
-def test_the_sweep_finds_rows_whose_doorbell_was_lost(
-    talk: models.Conversation, mara: models.User, catena: SimulatorServer, catena_client: CatenaClient
-) -> None:
-    queued(talk, mara)
-    assert outbox.drain_due(catena_client, at(0)) == 1
-    assert len(catena.world.journal) == 1
+def test_due_heads_are_found_the_most_urgent_first_and_none_behind_a_gate(mara: models.User) -> None:
+    late, urgent, held, old, gated = (
+        factories.OutgoingFactory(occurred_at=NOW, **columns)
+        for columns in (
+            {"send_by": NOW + timedelta(minutes=5)},
+            {"send_by": NOW},
+            {"not_before": NOW + timedelta(seconds=9)},
+            {"expires_at": NOW},
+            {},
+        )
+    )
+    models.Gate.objects.create(connection=gated.connection, state=GateState.LOCKED)
+    assert outbox.due_conversations(NOW, 10) == [urgent.conversation_id, late.conversation_id]
+    assert outbox.due_conversations(NOW, 1) == [urgent.conversation_id]
+    assert {held.conversation_id, old.conversation_id}.isdisjoint(outbox.due_conversations(NOW, 10))
 
 
 def test_a_message_costs_few_statements(

@@ -1,7 +1,8 @@
 """Doorbells and sweeps: each only wakes an engine, and shared sweeps run once for the whole installation."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from messaging.states import GateState, MessageState
 from messaging.tasks import rounds, worker
 from messaging.tasks.rounds import Outage, Round
 from tests import factories
+from tests.messaging.conftest import mirrored_conversation
 
 pytestmark = pytest.mark.django_db
 # Several threads see one another's rows only through real commits.
@@ -34,6 +36,15 @@ def configured(catena: SimulatorServer, settings: LazySettings) -> Any:
     conf.catena_client.cache_clear()
     yield catena
     conf.catena_client.cache_clear()
+
+
+@pytest.fixture
+def senders() -> Iterator[ThreadPoolExecutor]:
+    """The threads of a worker, their database sessions ended afterwards."""
+    with ThreadPoolExecutor(3) as pool:
+        yield pool
+        barrier = threading.Barrier(3)
+        list(pool.map(lambda _: (barrier.wait(10), connection.close()), range(3)))
 
 
 def on_its_own_thread(action: Callable[[], Any]) -> Any:
@@ -99,13 +110,18 @@ def test_the_keeper_does_everything_that_time_brings() -> None:
     assert models.Gate.objects.get().state == GateState.OPEN
 
 
-def test_the_sweep_of_due_heads_sends_without_any_doorbell(
-    configured: SimulatorServer, talk: models.Conversation, mara: models.User
+@with_commits
+def test_the_sweep_of_due_heads_sends_all_without_any_doorbell(
+    configured: SimulatorServer, fleet: models.Fleet, senders: ThreadPoolExecutor
 ) -> None:
-    factories.OutgoingFactory(conversation=talk, author=mara)
+    author = factories.UserFactory(is_superuser=True)
+    talks = [mirrored_conversation(configured.world, number) for number in range(3)]
+    for talk in talks:
+        factories.OutgoingFactory(conversation=talk, author=author)
     assert not ProcrastinateJob.objects.exists()
-    rounds.drain_due()
-    assert len(configured.world.journal) == 1
+    assert rounds.drain_due(senders) == 3
+    assert len(configured.world.journal) == 3
+    assert rounds.drain_due(senders) == 0
 
 
 def test_the_sweeps_read_from_catena(configured: SimulatorServer) -> None:
@@ -203,11 +219,14 @@ def test_an_outage_is_told_once_and_its_end_once(caplog: pytest.LogCaptureFixtur
     assert "is back" in texts[1]
 
 
-def test_what_runs_side_by_side_never_waits_for_catena_to_reap(settings: LazySettings) -> None:
-    lanes = {lane[-1].name: [round_.name for round_ in lane] for lane in rounds.lanes()}
+def test_what_runs_side_by_side_never_waits_for_catena_to_reap(senders: ThreadPoolExecutor) -> None:
+    lanes = {lane[-1].name: [round_.name for round_ in lane] for lane in rounds.lanes(senders)}
     keeper = next(names for names in lanes.values() if "keeper" in names)
     assert not {"due", "operations", "messages", "directory"} & set(keeper)
-    assert {round_.name for lane in rounds.lanes() for round_ in lane if not round_.is_shared} == {"heartbeat", "due"}
+    assert {round_.name for lane in rounds.lanes(senders) for round_ in lane if not round_.is_shared} == {
+        "heartbeat",
+        "due",
+    }
 
 
 def test_doorbells_of_dead_workers_are_deleted_and_others_stay(conversation: models.Conversation) -> None:
@@ -236,13 +255,13 @@ def test_a_worker_refuses_a_database_that_may_forget_a_commit() -> None:
 
 
 def test_nothing_is_claimed_once_the_process_has_been_asked_to_end(
-    configured: SimulatorServer, talk: models.Conversation, mara: models.User
+    configured: SimulatorServer, talk: models.Conversation, mara: models.User, senders: ThreadPoolExecutor
 ) -> None:
     message = factories.OutgoingFactory(conversation=talk, author=mara)
     tasks.stopping.set()
     try:
         tasks.drain(talk.pk)
-        rounds.drain_due()
+        rounds.drain_due(senders)
     finally:
         tasks.stopping.clear()
     message.refresh_from_db()
