@@ -397,7 +397,7 @@ def test_a_click_on_a_row_brings_thread_context_title_and_poller(
     html = answer.content.decode()
     assert answer["HX-Push-Url"] == f"/c/{conversation.uuid}/"
     assert bubbles(html) == ["At the gate"]
-    assert re.search(r'<h2 id="thread-title" tabindex="-1"[^>]* autofocus>Luis Ortega</h2>', html)
+    assert re.search(r'<h2\s+id="thread-title"\s+tabindex="-1"[^>]*\sautofocus>Luis Ortega</h2>', html)
     assert 'data-title="Luis Ortega - Inbox - Backhaul" data-unread="1"' in html
     assert f"v=conversation&amp;scope={conversation.pk}&amp;every=5000&amp;q=show%3Dunread" in html
     assert "<html" not in html
@@ -467,3 +467,16 @@ def test_a_conversation_costs_the_same_number_of_queries_at_any_length(
         return len(queries)
 
     assert count(3) == count(30) <= 12
+
+
+def test_a_form_from_before_another_log_in_is_refused_beside_its_text(
+    mara: models.User, conversation: models.Conversation
+) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(mara)
+    plain, htmx = send(client, conversation), send(client, conversation, HTMX)
+    assert (plain.status_code, htmx.status_code) == (403, 403)
+    assert "<html" in plain.content.decode()
+    assert "<html" not in htmx.content.decode()
+    assert 'hx-target="#composer-error, #compose-errors"' in htmx.content.decode()
+    assert not models.Message.objects.exists()
