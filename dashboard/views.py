@@ -86,8 +86,9 @@ def _readiness() -> dict[str, str]:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """The page was open across a log-in: reload, the text is kept."""
-    return render(request, "403_csrf.html", status=403)
+    """The page was open across a log-in: reload, the text is kept. A fragment says so beside the text."""
+    is_fragment = "HX-Request" in request.headers
+    return render(request, "includes/csrf_failure.html" if is_fragment else "403_csrf.html", status=403)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -70,6 +70,7 @@ class ComposeForm(MessageForm):
     recipient = forms.CharField(error_messages={"required": "Choose a driver."})
     connection = forms.CharField(required=False)
     is_confirmed = forms.BooleanField(required=False)
+    field_order = ["recipient"]
 
     def __init__(self, user: User, data: Any = None, initial: Any = None) -> None:
         super().__init__(data, initial=initial)

@@ -126,8 +126,8 @@ def driver(conversation: models.Conversation) -> models.FleetUser:
 
 @pytest.fixture
 def manager(conversation: models.Conversation) -> models.User:
-    fleet = conversation.connection.fleet or factories.FleetFactory()
-    models.Connection.objects.filter(pk=conversation.connection_id).update(fleet=fleet)
+    fleet = conversation.connection.fleet
+    assert fleet is not None
     return factories.UserFactory(username="mara", fleets=[fleet], undo_seconds=0)
 
 
