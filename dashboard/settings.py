@@ -36,6 +36,8 @@ DATABASE_URL = env.secret("DATABASE_URL")
 DATABASE_KEEPER = [] if DATABASE_URL else ["-m", "dashboard.embedded", str(VAR_DIR / "postgres")]
 DATABASE_URL = DATABASE_URL or embedded.url_of(VAR_DIR / "postgres")
 DATABASES = {"default": database.from_url(DATABASE_URL)}
+# Off behind a pooler that cannot keep prepared statements for a client.
+PREPARED_STATEMENTS = env.flag("PREPARED_STATEMENTS", default=True)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Parts

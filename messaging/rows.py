@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
-from django.db import connection
 from django.utils.timezone import get_current_timezone
 
 from messaging.access import may_withdraw
@@ -19,6 +18,7 @@ from messaging.models import User
 from messaging.models.conversation import READ_THROUGH_SQL
 from messaging.models.directory import provider_name, sees_every_fleet, visible_connections_sql
 from messaging.models.outlook import ClosedGates, delivery_of
+from messaging.models.statements import reading_cursor
 from messaging.states import CANCELLABLE_STATES, Direction, MessageState
 
 Row = dict[str, Any]
@@ -78,7 +78,7 @@ MOST_NAMED = 200
 
 
 def _read(sql: str, parameters: dict[str, Any]) -> list[Row]:
-    with connection.cursor() as cursor:
+    with reading_cursor() as cursor:
         cursor.execute(sql, parameters)
         names = _names.get(sql)
         if names is None:
@@ -355,7 +355,7 @@ def fleet_choices(user: User, most: int) -> list[tuple[int, str]]:
         if sees_every_fleet(user)
         else "id IN (SELECT fleet_id FROM messaging_fleetmembership WHERE user_id = %(user)s)"
     )
-    with connection.cursor() as cursor:
+    with reading_cursor() as cursor:
         cursor.execute(
             f"SELECT id, name FROM messaging_fleet WHERE withdrawn_at IS NULL AND {mine} ORDER BY name, id LIMIT {most}",
             {"user": user.pk, "joined": user.date_joined},
