@@ -25,9 +25,17 @@ class HtmxLoginRequiredMiddleware(LoginRequiredMiddleware):
     def handle_no_permission(self, request: HttpRequest, view_func: View) -> Any:
         if not getattr(request, "htmx", False):
             return super().handle_no_permission(request, view_func)
-        page = urlsplit(request.headers.get("HX-Current-URL", ""))
-        back = page.path + (f"?{page.query}" if page.query else "") if page.path else resolve_url("inbox")
+        back = _page_of(request) or resolve_url("inbox")
         return HttpResponseClientRedirect(f"{resolve_url('login')}?{urlencode({'next': back, 'why': 'expired'})}")
+
+
+def _page_of(request: HttpRequest) -> str:
+    """Path and query of the page that the htmx request comes from; empty when that is no address."""
+    try:
+        page = urlsplit(request.headers.get("HX-Current-URL", ""))
+    except ValueError:
+        return ""
+    return page.path + (f"?{page.query}" if page.query else "") if page.path else ""
 
 
 def personal(respond: Respond) -> Respond:

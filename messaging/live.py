@@ -20,7 +20,7 @@ from messaging.models.directory import visible_connections_sql
 from messaging.models.outlook import ClosedGate, ClosedGates
 from messaging.models.statements import reading_cursor
 
-SNAPSHOT = re.compile(r"(\d{1,19}):(\d{1,19}):((?:\d{1,19})(?:,\d{1,19})*)?")
+SNAPSHOT = re.compile(r"(\d{1,19}):(\d{1,19}):((?:\d{1,19})(?:,\d{1,19})*)?", re.ASCII)
 # A page that slept longer than this reloads its list instead of being told every change.
 STALE_AFTER_SECONDS = 15 * 60
 # More changes than this at once are "the list has changed".

@@ -16,6 +16,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from messaging import live, outbox, threads
 from messaging.forms import ComposeForm
+from messaging.mirror.redaction import storable_text
 from messaging.models import FleetUser, Message, User
 from messaging.states import Priority
 from messaging.views.desk import SeeOther
@@ -169,7 +170,7 @@ def _search(user: User, words: str) -> "QuerySet[FleetUser]":
     # A phone number is found whatever stands between its digits.
     digits_of = Func(F("phone_number"), Value(r"\D"), Value(""), Value("g"), function="regexp_replace")
     found = found.annotate(digits=Cast(digits_of, TextField()))
-    for word in words.split()[:MOST_WORDS]:
+    for word in storable_text(words).split()[:MOST_WORDS]:
         digits = "".join(char for char in word if char.isascii() and char.isdigit())
         matches = Q(name__icontains=word) | Q(username__icontains=word) | Q(phone_number__icontains=word)
         found = found.filter(matches | Q(digits__contains=digits) if len(digits) >= FEWEST_DIGITS else matches)

@@ -23,6 +23,7 @@ from messaging.insight.health import (
     with_counts,
 )
 from messaging.insight.meanings import rough_span
+from messaging.mirror.redaction import storable_text
 from messaging.models import Connection, User
 from messaging.models.outlook import ClosedGates
 from messaging.views.person import PersonRequest
@@ -72,7 +73,7 @@ def connection(request: PersonRequest, uuid: UUID) -> HttpResponse:
 
 def _found(user: User, words: str) -> "QuerySet[Connection]":
     found = with_counts(Connection.objects.visible_to(user).select_related("fleet", "pinned_sender"))
-    for word in words.split():
+    for word in storable_text(words).split():
         names = ("fleet__name", "fleet__fleet_ref", "description", "source_name", "tsp_slug")
         matches = Q()
         for name in names:

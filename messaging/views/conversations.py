@@ -32,7 +32,7 @@ from messaging.views.desk import (
 )
 from messaging.views.inbox import ended_since, list_poller, paint_list, sentences
 from messaging.views.painting import Paint
-from messaging.views.person import PersonRequest
+from messaging.views.person import PersonRequest, asking_address
 
 # An empty thread says so until its first message.
 EMPTY_GONE = '<hx-partial hx-target="#thread-empty" hx-swap="delete"></hx-partial>'
@@ -155,7 +155,7 @@ def paint_conversation(request: PersonRequest, look: live.Glance, since: live.Cu
 
 def _open_uuid(request: PersonRequest) -> str:
     """The conversation whose row is marked as open: the asking page's address says it."""
-    path = request.htmx.current_url_abs_path or ""
+    path = asking_address(request)
     return path.split("/")[2] if path.startswith("/c/") else ""
 
 

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
@@ -20,7 +21,7 @@ from messaging.templatetags.desk import changed_conversations
 from messaging.templatetags.polling import fresh_poller, poller_element
 from messaging.views.desk import DESK, LIST, Chosen, list_context, parse_filter, read_filter
 from messaging.views.painting import Paint
-from messaging.views.person import PersonRequest
+from messaging.views.person import PersonRequest, asking_address
 
 # The end of a message's own road, as far as it is worth saying aloud.
 SPOKEN_STATES = SETTLED_STATES - {MessageState.CANCELLED, MessageState.MIRRORED} | {MessageState.NEEDS_DECISION}
@@ -53,18 +54,18 @@ def inbox_rows(request: PersonRequest) -> HttpResponse:
     )
     body = render_to_string(f"{LIST}#refreshed", context, request)
     response = HttpResponse(body + list_poller(request, context["q"], beside.pk if beside else None))
-    if not beside and request.htmx.current_url_abs_path != chosen.url():
+    if not beside and asking_address(request) != chosen.url():
         response["HX-Push-Url"] = chosen.url()
     return response
 
 
 def _open_conversation(request: PersonRequest) -> Conversation | None:
     """The conversation that the asking page shows, by its address."""
-    parts = urlsplit(request.htmx.current_url_abs_path or "").path.split("/")
+    parts = urlsplit(asking_address(request)).path.split("/")
     if len(parts) != 4 or parts[1] != "c":
         return None
     try:
-        return Conversation.objects.visible_to(request.user).get(uuid=parts[2])
+        return Conversation.objects.visible_to(request.user).get(uuid=UUID(parts[2]))
     except (Conversation.DoesNotExist, ValueError):
         return None
 
@@ -92,7 +93,7 @@ def paint_list(request: PersonRequest, changes: Changes, look: live.Glance, open
     """The changed rows of the list pane, and the offer to read it again."""
     query = QueryDict(request.GET.get("q", ""))
     fleet = query.get("fleet", "")
-    chosen = parse_filter(query, [(int(fleet), "")] if fleet.isascii() and fleet.isdigit() else [])
+    chosen = parse_filter(query, [(int(fleet), "")] if fleet.isascii() and fleet.isdigit() and len(fleet) < 19 else [])
     html = changed_conversations(changes.conversations, open_uuid)
     news = _news(request, changes.conversations, chosen, look)
     if not news:

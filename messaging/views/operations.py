@@ -18,6 +18,7 @@ from messaging.insight.figures import MOST_COUNTED, Figures, figures, parse
 from messaging.insight.listing import RANGES, Key, OperationFilter, Row
 from messaging.insight.meanings import ERROR_TYPES, span
 from messaging.insight.situations import ATTENTION, PENDING, WORDS
+from messaging.mirror.redaction import storable_text
 from messaging.models import Connection, User
 from messaging.models.outlook import ClosedGates
 from messaging.states import SITUATIONS, Priority
@@ -112,7 +113,7 @@ def read_filter(query: QueryDict, connections: Sequence[Connection]) -> Operatio
         fleet_id=fleets.get(query.get("fleet", "")),
         connection_id=by_id.get(query.get("connection", "")),
         priority=_known(query.get("priority", ""), set(Priority.values)),
-        error=query.get("error", "")[:50],
+        error=storable_text(query.get("error", ""))[:50],
         code=int(code) if code.isascii() and code.isdigit() and len(code) <= 4 else None,
         span=_known(query.get("range", ""), set(RANGES)) or listing.USUAL_RANGE,
         before=read_key(query.get("before", "")),
@@ -193,6 +194,6 @@ def paint_operations(request: PersonRequest, look: live.Glance, since: live.Curs
 
 def _arrivals(rows: Sequence[Row], newest: str) -> int:
     """How many of the changed rows are younger than the youngest on the page (`newest`, epoch microseconds)."""
-    if not (newest.isascii() and newest.isdigit()):
+    if not (newest.isascii() and newest.isdigit() and len(newest) < 20):
         return 0
     return sum(_micros(row["occurred_at"]) > int(newest) for row in rows)

@@ -16,3 +16,11 @@ class PersonRequest(HttpRequest):
     user: User
     htmx: HtmxDetails
     glance: live.Glance
+
+
+def asking_address(request: PersonRequest) -> str:
+    """Path and query of the page that an htmx request comes from; empty when it names none of this site."""
+    try:
+        return request.htmx.current_url_abs_path or ""
+    except ValueError:
+        return ""
