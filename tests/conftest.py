@@ -11,6 +11,7 @@ from messaging import models
 from tests import factories
 
 
+@pytest.hookimpl(tryfirst=True)  # before the distribution reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The browser tests share one running product, so one worker runs them all."""
     for item in items:
