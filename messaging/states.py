@@ -255,7 +255,16 @@ RECEIVED = _badge("received", "Received")
 def _of_mirrored(facts: Facts) -> Badge:
     if facts.direction == Direction.IN:
         return RECEIVED
-    return _receipt(facts) or _badge("sent", _accepted_by(facts.provider))
+    return _receipt(facts) or _of_record(facts)
+
+
+def _of_record(facts: Facts) -> Badge:
+    """A message of the provider's own screen: no operation vouches for it, so a word we do not know is no success."""
+    if facts.record_status == "pending":
+        return _badge("sending", f"Pending at {facts.provider or 'the provider'}")
+    if facts.record_status in {None, "", "sent"}:
+        return _badge("sent", _accepted_by(facts.provider))
+    return _badge("unknown_status", f"Unknown status: {facts.record_status}", short=facts.record_status)
 
 
 def _accepted_by(provider: str) -> str:
@@ -302,7 +311,8 @@ def _of_outbox(facts: Facts, now: datetime) -> Badge:
         case S.UNKNOWN:
             return _badge("checking", "It may have been sent; checking")
         case S.NEEDS_DECISION:
-            return _badge("needs_you", "It may have been sent; needs your decision")
+            may_be_out = "It may have been sent; needs your decision"
+            return _badge("needs_you", f"Needs your decision: {facts.reason}" if facts.reason else may_be_out)
         case S.REJECTED:
             return _badge("not_sent", _with_reason("Not sent", facts.reason))
         case S.CANCELLED:

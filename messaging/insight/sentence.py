@@ -53,9 +53,9 @@ EXPLANATIONS = {
     "paused": "It goes out by itself when sending resumes.",
     "not_sent": "Nothing reached the driver.",
     "checking": "The answer to our request was lost. Backhaul looks for it and never sends it twice by itself.",
-    "needs_you": "Backhaul looked for it and could not tell. It is not sent again unless somebody decides so.",
+    "needs_you": "It is not sent again unless somebody decides so.",
     "cancelled": "Nothing was sent.",
-    "expired": "It became too old before the first try.",
+    "expired": "It became too old before it could be sent.",
     "unknown_status": "Backhaul does not know this word and keeps looking.",
 }
 
@@ -89,6 +89,8 @@ def _last_try(story: Story) -> Iterator[str]:
 
 def _sending(story: Story) -> str:
     message = story.message
+    if message.state == S.MIRRORED:
+        return f"{_ending(story.badge.long)} Written outside Backhaul."
     if message.state == S.ACCEPTED:
         when = f" at {clock(message.accepted_at, story.now)}" if message.accepted_at else ""
         return f"Handed to Catena{when}. Waiting for the first attempt."
@@ -103,9 +105,9 @@ def _taken(story: Story) -> Iterator[str]:
         yield _ending(story.badge.long)
     if message.state == S.MIRRORED:
         yield (
-            "Sent outside Backhaul."
+            "Written outside Backhaul."
             if story.badge.key != "sent"
-            else f"{_ending(story.badge.long)} Sent outside Backhaul."
+            else f"{_ending(story.badge.long)} Written outside Backhaul."
         )
         return
     taken = next((one for one in reversed(story.attempts) if one.status == OperationStatus.SUCCESS), None)

@@ -47,7 +47,7 @@ def _of_outbox(now: datetime, gates: ClosedGates) -> dict[str, Q]:
         "waiting": Q(state=S.WAITING),
         "held": held,
         "paused": paused,
-        "sending": sending | handed,
+        "sending": sending | handed | _written_elsewhere("pending"),
         "not_sent": Q(state=S.REJECTED),
         "checking": Q(state=S.UNKNOWN),
         "needs_you": Q(state=S.NEEDS_DECISION),
@@ -80,10 +80,18 @@ def _of_operations(now: datetime) -> dict[str, Q]:
     accepted = Q(state=S.ACCEPTED)
     return {
         "failed": Q(state=S.FAILED),
-        "unknown_status": accepted & ~_is_pending(),
+        "unknown_status": accepted & ~_is_pending()
+        | (_written_elsewhere() & ~_written_elsewhere("", "sent", "pending")),
         "slow": accepted & _is_pending() & _is_slow(now),
         "retrying": accepted & _is_pending() & ~_is_slow(now) & Q(failed_attempts__gt=0),
     }
+
+
+def _written_elsewhere(*words: str) -> Q:
+    """Messages of the provider's own screen without a receipt, with one of these words or, without any, all."""
+    found = Q(state=S.MIRRORED, direction=Direction.OUT, delivered_at=None, read_at=None)
+    found &= ~Q(record_status__in=["delivered", "read"])
+    return found & Q(record_status__in=words) if words else found
 
 
 def _of_receipts() -> dict[str, Q]:
@@ -93,6 +101,6 @@ def _of_receipts() -> dict[str, Q]:
     return {
         "read": taken & read,
         "delivered": taken & delivered & ~read,
-        "sent": taken & ~delivered & ~read,
+        "sent": (Q(state=S.SUCCEEDED) & ~delivered & ~read) | _written_elsewhere("", "sent"),
         "received": Q(state=S.MIRRORED, direction=Direction.IN),
     }

@@ -80,7 +80,7 @@ def _mirrored(story: Story) -> Iterator[Step]:
         )
         return
     who = f" by {message.sender_name}" if message.sender_name else ""
-    yield Step("written", f"Sent outside Backhaul{who}", message.occurred_at, Tone.OK)
+    yield Step("written", f"Written outside Backhaul{who}", message.occurred_at, Tone.NEUTRAL)
     yield from _receipts(story)
 
 
@@ -188,7 +188,7 @@ def _people(story: Story) -> Iterator[Step]:
     if message.state == S.CANCELLED:
         yield Step("cancelled", f"Cancelled by {_name(message.settled_by)}", message.settled_at, Tone.NEUTRAL)
     if message.state == S.EXPIRED:
-        yield Step("expired", "Expired before the first try", message.settled_at, Tone.BAD)
+        yield Step("expired", "Expired, not sent", message.settled_at, Tone.BAD)
     if message.handled_at:
         yield Step("handled", f"Marked as handled by {_name(message.handled_by)}", message.handled_at, Tone.NEUTRAL)
 

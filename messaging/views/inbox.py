@@ -141,7 +141,7 @@ def ended_since(state: str, settled_at: datetime | None, since: live.Cursor) -> 
 
 def sentences(incoming: Sequence[str], ended: Sequence[Row]) -> tuple[str, str]:
     """One polite sentence for all, and one to say at once for high messages that failed."""
-    sent = [one for one in ended if one["badge"].tone != "bad"]
+    sent = [one for one in ended if one["badge"].tone == "ok"]
     failed = [one["to"] for one in ended if one["badge"].tone == "bad"]
     urgent = [one["to"] for one in ended if one["badge"].tone == "bad" and one["priority"] == "high"]
     parts = [

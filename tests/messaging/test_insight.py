@@ -35,7 +35,8 @@ def every_kind_of_message(connection: models.Connection, now: datetime) -> None:
 
     receipts: list[dict[str, Any]] = [
         {}, {"delivered_at": now}, {"read_at": now}, {"delivered_at": now, "read_at": now}, {"record_status": "delivered"},
-        {"record_status": "read"}, {"record_status": "queued"}, {"record_status": "read", "delivered_at": now},
+        {"record_status": "read"}, {"record_status": "queued"}, {"record_status": "pending"}, {"record_status": "sent"},
+        {"record_status": "read", "delivered_at": now},
     ]  # fmt: skip
     lease = {"lease_until": now + timedelta(minutes=1)}
     for after in (-5, 1, 3, 60):

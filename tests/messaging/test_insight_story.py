@@ -156,10 +156,10 @@ def test_receipts_stand_on_top_of_the_timeline(conversation: models.Conversation
         (S.WAITING, {}, "Waiting for the message before it. Messages to one driver go out in the order they were written."),
         (S.UNKNOWN, {"unknown_since": NOW}, "It may have been sent; checking. The answer to our request was lost. "
          "Backhaul looks for it and never sends it twice by itself."),
-        (S.NEEDS_DECISION, {}, "It may have been sent; needs your decision. Backhaul looked for it and could not tell. "
+        (S.NEEDS_DECISION, {}, "It may have been sent; needs your decision. "
          "It is not sent again unless somebody decides so."),
         (S.REJECTED, {"reason": "Text too long."}, "Not sent: Text too long. Nothing reached the driver."),
-        (S.EXPIRED, {}, "Expired, not sent. It became too old before the first try."),
+        (S.EXPIRED, {}, "Expired, not sent. It became too old before it could be sent."),
         (S.CANCELLED, {}, "Cancelled. Nothing was sent."),
         (S.CLOSED_SENT, {}, "Marked as sent by a colleague."),
     ],
@@ -230,8 +230,15 @@ def test_a_message_sent_elsewhere_says_so(conversation: models.Conversation) -> 
         conversation=conversation, direction=Direction.OUT, sender_name="Dana", read_at=ago(5)
     )
     told = story_of(message)
-    assert sentence(told) == "Read 14:02. Sent outside Backhaul."
-    assert titles(timeline(told, with_headers=True)) == ["Read", "Sent outside Backhaul by Dana"]
+    assert sentence(told) == "Read 14:02. Written outside Backhaul."
+    assert titles(timeline(told, with_headers=True)) == ["Read", "Written outside Backhaul by Dana"]
+
+
+def test_a_message_that_a_provider_has_not_sent_yet_is_not_called_sent(conversation: models.Conversation) -> None:
+    message = factories.IncomingFactory(
+        conversation=conversation, direction=Direction.OUT, sender_name="Dana", record_status="pending"
+    )
+    assert sentence(story_of(message)) == "Pending at Samsara. Written outside Backhaul."
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,7 @@ ENDINGS = [
         "High priority message to Luis Ortega was not delivered",
     ),
     ({"failed_attempts": 1}, "", ""),
+    ({"state": S.CLOSED_NOT_SENT}, "", ""),
 ]  # fmt: skip
 
 
