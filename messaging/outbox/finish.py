@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from django.db.models import Q
 
 from messaging import mirror
@@ -49,13 +49,15 @@ def finish_surely(
     jitter: Callable[[float, float], float],
     message: Message | None = None,
 ) -> None:
-    """`finish`, again and again while the database is away, until the lease ends. Then the reaper takes over."""
+    """`finish`, again and again until the lease ends, while the database is away or a sweep brings the same record at the
+    same moment. Then the reaper takes over.
+    """
     while True:
         try:
             now = clock()
             finish(claim, verdict, now, _wait(claim, verdict, now, jitter), message)
             return
-        except (OperationalError, InterfaceError) as error:
+        except (OperationalError, InterfaceError, IntegrityError) as error:
             if time.monotonic() > claim.ends_at or connection.in_atomic_block:
                 raise
             logger.warning("Outcome of message %d not recorded yet: %s", claim.message_id, type(error).__name__)

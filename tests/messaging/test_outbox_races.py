@@ -188,6 +188,44 @@ def test_a_late_answer_with_an_operation_is_taken_from_a_worker_given_up(
     assert message.send_attempts.get().outcome == AttemptOutcome.ACCEPTED
 
 
+def until_somebody_waits_for_a_lock() -> None:
+    for _ in range(400):
+        with database.cursor() as cursor:
+            cursor.execute("SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)")
+            if cursor.fetchone() == (True,):
+                return
+        threading.Event().wait(0.02)
+    raise AssertionError("nobody waits")
+
+
+@with_commits
+def test_an_answer_is_kept_when_a_sweep_brings_its_record_at_the_same_moment(
+    talk: models.Conversation, mara: models.User
+) -> None:
+    message, claimed = posting(talk, mara)
+    record_id, swept = uuid.uuid4(), threading.Event()
+    body = {"id": str(uuid.uuid4()), "connection_id": str(talk.connection.catena_id), "resource_id": str(record_id)}
+    accepted = verdict.accepted(types.Operation.parse_receipt(body, "message"))
+
+    def sweep() -> None:
+        with transaction.atomic():
+            models.Message.objects.create(
+                conversation=factories.ConversationFactory(), connection=talk.connection, direction="out",
+                state=S.MIRRORED, occurred_at=timezone.now(), catena_id=record_id,
+            )  # fmt: skip
+            swept.set()
+            until_somebody_waits_for_a_lock()
+
+    def finish() -> None:
+        assert swept.wait(20)
+        outbox.finish_surely(claimed, accepted, timezone.now, lambda low, high: high)
+
+    at_once(sweep, finish)
+    message.refresh_from_db()
+    assert (message.state, message.catena_id) == (S.ACCEPTED, record_id)
+    assert models.Message.objects.filter(catena_id=record_id).count() == 1
+
+
 @pytest.mark.parametrize("outcome", [o for o in AttemptOutcome if o != AttemptOutcome.ACCEPTED])
 def test_any_other_late_outcome_is_ignored(
     talk: models.Conversation, mara: models.User, outcome: AttemptOutcome
