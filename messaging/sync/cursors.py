@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from messaging.catena import errors
@@ -51,6 +52,11 @@ def check_pause(now: datetime) -> None:
         raise RoundStopped(f"Catena asked to slow down; reading goes on after {paused.position:%H:%M:%S} UTC")
 
 
+def _keep_error(cursor: SyncCursor, problem: str) -> None:
+    cursor.last_error = problem
+    cursor.save(update_fields=["started_at", "last_error"])
+
+
 class Round:
     """One sweep over several sources: a failing source is noted and passed over, a failing Catena ends the sweep."""
 
@@ -63,7 +69,8 @@ class Round:
     def source(self, connection: Connection | None = None, name: str = "") -> Iterator[Progress]:
         """Surrounds the reading of one source; its outcome is kept in the source's cursor.
 
-        Catena's failures end here: as a problem of this source, or as `RoundStopped`. Other exceptions pass through.
+        Catena's failures end here: as a problem of this source, or as `RoundStopped`. So does what nobody foresaw, or one
+        odd record would hide every source after it for good. A database that is away passes through.
         """
         cursor = cursor_of(name or self.name, connection)
         cursor.started_at = timezone.now()
@@ -73,19 +80,28 @@ class Round:
         except errors.CatenaError as error:
             self._failed(cursor, error)
             return
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            logger.exception("Sweep %s of connection %s met something unforeseen", cursor.name, cursor.connection_id)
+            self._noted(cursor, f"Unforeseen: {type(error).__name__}")
+            return
         self._silent = 0
         cursor.finished_at, cursor.read_count, cursor.last_error = timezone.now(), progress.read, ""
         cursor.save(update_fields=["started_at", "finished_at", "read_count", "last_error"])
 
     def _failed(self, cursor: SyncCursor, error: errors.CatenaError) -> None:
-        cursor.last_error = str(error)
-        cursor.save(update_fields=["started_at", "last_error"])
         stopped = self._stops_all(error)
         if stopped:
+            _keep_error(cursor, str(error))
             logger.error("Sweep %s stopped: %s", cursor.name, stopped)
             raise RoundStopped(stopped) from error
-        self.problems.append(f"{cursor}: {error}")
+        self._noted(cursor, str(error))
         logger.warning("Sweep %s of connection %s failed: %s", cursor.name, cursor.connection_id, error)
+
+    def _noted(self, cursor: SyncCursor, problem: str) -> None:
+        _keep_error(cursor, problem)
+        self.problems.append(f"{cursor}: {problem}")
 
     def _stops_all(self, error: errors.CatenaError) -> str:
         """Why the whole round ends here, as a sentence; empty when only this source is concerned."""

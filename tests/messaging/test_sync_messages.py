@@ -197,6 +197,31 @@ def test_a_record_that_cannot_be_read_does_not_hide_the_others(
     assert models.Message.objects.count() == len(theirs(catena, connection)) - 1
 
 
+class Stumbling(CatenaClient):
+    """Meets something that nobody foresaw with the first connection it reads."""
+
+    stumbled = False
+
+    def list_messages(self, **asked: Any) -> Any:
+        if not self.stumbled:
+            self.stumbled = True
+            raise ArithmeticError("nobody foresaw this")
+        return super().list_messages(**asked)
+
+
+def test_what_nobody_foresaw_with_one_connection_does_not_hide_the_others(
+    catena: SimulatorServer, connection: models.Connection, clock: Clock
+) -> None:
+    other = factories.ConnectionFactory(catena_id=UUID(list(catena.world.connections)[1]))
+    config = CatenaConfig(catena.url, catena.token_url, catena.client_id, catena.client_secret)
+    summary = sync.messages_all(Stumbling(config), clock.after(minutes=1))
+    assert len(summary.problems) == 1
+    assert "ArithmeticError" in summary.problems[0]
+    read = models.SyncCursor.objects.filter(name="messages", position__isnull=False)
+    assert read.count() == 1
+    assert read.get().connection in {connection, other}
+
+
 def test_withdrawn_connections_are_not_asked_about(
     catena: SimulatorServer, client: CatenaClient, connection: models.Connection, clock: Clock
 ) -> None:
