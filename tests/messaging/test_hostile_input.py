@@ -3,6 +3,7 @@
 import time
 from typing import Any
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import pytest
 from django.test import Client
@@ -79,3 +80,43 @@ def test_no_fragment_breaks_over_a_damaged_current_address(
     assert broken(client, ["/_f/inbox/rows/", poll], headers) == []
     client.logout()
     assert broken(client, ["/_f/inbox/rows/"], headers) == []
+
+
+FIELDS = (
+    "message_text", "priority", "client_token", "recipient", "connection", "is_confirmed", "reply_to", "through", "back",
+    "time_zone", "theme", "undo_seconds", "has_shortcuts", "username", "password", "old_password", "new_password1",
+    "new_password2", "next", "q",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("headers", [{}, HTMX], ids=["page", "fragment"])
+@pytest.mark.parametrize("word", WORDS, ids=range(len(WORDS)))
+def test_no_form_breaks_over_a_damaged_field(
+    client: Client, message: models.Message, word: str, headers: dict[str, str]
+) -> None:
+    thread = f"/c/{message.conversation.uuid}/"
+    valid = {"message_text": "Dock 4", "priority": "low", "client_token": str(uuid4())}
+    forms: list[tuple[str, dict[str, str]]] = [
+        (f"{thread}reply/", {}), (f"{thread}reply/", {**valid, "reply_to": word}), (f"{thread}read/", {}),
+        ("/compose/", {}), ("/compose/", {**valid, "recipient": str(message.recipient and message.recipient.catena_id)}),
+        (f"/m/{message.uuid}/cancel/", {}), (f"/m/{message.uuid}/handled/", {}), ("/settings/", {}),
+        ("/settings/password/", {}), (f"/login/?{urlencode({'next': word, 'why': word})}", {}),
+    ]  # fmt: skip
+    broken_forms = []
+    for address, fields in forms:
+        if address.startswith("/login/"):
+            client.logout()
+        answer = client.post(address, {**dict.fromkeys(FIELDS, word), **fields}, headers=headers)
+        broken_forms += [address] if answer.status_code >= 500 else []
+    assert broken_forms == []
+
+
+@pytest.mark.parametrize(
+    "target", ["//evil.example/", "https://evil.example/", "javascript:alert(1)", "/\r\nX-Evil: 1"]
+)
+def test_logging_in_leads_nowhere_else(mara: models.User, target: str) -> None:
+    form = {"username": "mara", "password": factories.PASSWORD, "next": target}
+    answer = Client().post("/login/", form)
+    assert answer.status_code == 302
+    assert answer["Location"] == "/" if "evil" in target or "script" in target else answer["Location"].startswith("/")
+    assert "X-Evil" not in answer.headers
