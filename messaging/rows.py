@@ -19,7 +19,7 @@ from messaging.models.conversation import READ_THROUGH_SQL
 from messaging.models.directory import provider_name, sees_every_fleet, visible_connections_sql
 from messaging.models.outlook import ClosedGates, delivery_of
 from messaging.models.statements import reading_cursor
-from messaging.states import CANCELLABLE_STATES, Direction, MessageState
+from messaging.states import CANCELLABLE_STATES, REPEATABLE_STATES, Direction, MessageState
 
 Row = dict[str, Any]
 PAGE_SIZE = 50
@@ -300,7 +300,7 @@ def message_row(row: Row, viewer: _Viewer) -> Row:
     row["can_undo"] = (
         row["state"] in CANCELLABLE_STATES and row["claim_count"] == 0 and may_withdraw(viewer.user, row["author_id"])
     )
-    row["can_edit_again"] = row["is_mine"] and row["state"] == MessageState.CANCELLED
+    row["can_edit_again"] = row["is_mine"] and row["state"] in REPEATABLE_STATES
     row["needs_handling"] = row["handled_at"] is None and row["state"] in _HANDLED_STATES
     row["url"] = f"/m/{row['uuid']}/"
     row["is_first"] = True

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from messaging import models
-from messaging.states import MessageState
+from messaging.states import REPEATABLE_STATES, MessageState
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -290,6 +290,31 @@ def test_an_undo_in_time_withdraws_for_certain_and_offers_the_text_again(
     html = client.get(again[1]).content.decode()
     assert ">Use the south gate</textarea>" in html
     assert 'value="low" checked' in html
+
+
+@pytest.mark.parametrize("state", sorted(REPEATABLE_STATES))
+def test_an_own_text_that_certainly_did_not_arrive_is_offered_again(
+    client_of: Any, mara: models.User, conversation: models.Conversation, state: S
+) -> None:
+    message = factories.failed(conversation, author=mara, text="Use the south gate")
+    models.Message.objects.filter(pk=message.pk).update(state=state)
+    html = client_of(mara).get(f"/c/{conversation.uuid}/").content.decode()
+    again = re.search(r'href="([^"]+)">Edit and send again', html)
+    assert again is not None
+    assert ">Use the south gate</textarea>" in client_of(mara).get(again[1]).content.decode()
+
+
+@pytest.mark.parametrize("state", sorted({S.ACCEPTED, S.SUCCEEDED, S.UNKNOWN, S.NEEDS_DECISION}))
+def test_a_text_that_may_have_arrived_is_not_offered_again(
+    client_of: Any, mara: models.User, conversation: models.Conversation, state: S
+) -> None:
+    message = factories.failed(conversation, author=mara, text="Use the south gate")
+    since = timezone.now() if state == S.UNKNOWN else None
+    models.Message.objects.filter(pk=message.pk).update(state=state, unknown_since=since)
+    client = client_of(mara)
+    assert "Edit and send again" not in client.get(f"/c/{conversation.uuid}/").content.decode()
+    html = client.get(f"/c/{conversation.uuid}/?text_of={message.uuid}").content.decode()
+    assert ">Use the south gate</textarea>" not in html
 
 
 def test_an_undo_that_comes_too_late_says_so_and_shows_the_status(
