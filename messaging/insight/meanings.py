@@ -34,7 +34,7 @@ ERROR_TYPES = {
 def code_phrase(code: int) -> str:
     """The standard's name of a status code in sentence case; empty for a code that the standard does not name."""
     try:
-        return HTTPStatus(code).phrase.capitalize()
+        return "OK" if code == HTTPStatus.OK else HTTPStatus(code).phrase.capitalize()
     except ValueError:
         return ""
 
@@ -81,6 +81,8 @@ def retry_after(headers: Mapping[str, object], answered_at: datetime) -> str:
 def span(length: timedelta) -> str:
     """A length of time in its two largest units: `0.4 s`, `12 s`, `1 min 12 s`, `2 h 5 min`, `3 d 4 h`."""
     seconds = max(length.total_seconds(), 0)
+    if 0 < seconds < 0.05:
+        return "under 0.1 s"
     if seconds < 9.95:
         return f"{seconds:.1f}".removesuffix(".0") + " s"
     whole = round(seconds)

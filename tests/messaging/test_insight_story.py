@@ -277,8 +277,8 @@ def test_the_text_for_support_has_ids_and_utc_times_and_nothing_private(failed: 
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(-3, "0 s"), (0.42, "0.4 s"), (9.96, "10 s"), (12, "12 s"), (60, "1 min"), (72.4, "1 min 12 s"), (7500, "2 h 5 min"),
-     (86_400 * 3 + 4 * 3600 + 59, "3 d 4 h")],
+    [(-3, "0 s"), (0, "0 s"), (0.02, "under 0.1 s"), (0.42, "0.4 s"), (9.96, "10 s"), (12, "12 s"), (60, "1 min"),
+     (72.4, "1 min 12 s"), (7500, "2 h 5 min"), (86_400 * 3 + 4 * 3600 + 59, "3 d 4 h")],
 )  # fmt: skip
 def test_a_span_is_told_in_its_two_largest_units(seconds: float, words: str) -> None:
     assert meanings.span(timedelta(seconds=seconds)) == words
@@ -297,6 +297,11 @@ def test_only_a_readable_wait_is_told(value: str, words: str) -> None:
 def test_every_code_has_a_meaning(code: int) -> None:
     assert meanings.code_hint(code).endswith(".")
     assert "None" not in meanings.code_phrase(code)
+
+
+@pytest.mark.parametrize(("code", "words"), [(200, "OK"), (503, "Service unavailable"), (999, "")])
+def test_a_code_is_named_in_sentence_case_save_for_its_abbreviation(code: int, words: str) -> None:
+    assert meanings.code_phrase(code) == words
 
 
 @pytest.mark.parametrize("outcome", AttemptOutcome.values)
