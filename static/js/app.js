@@ -263,9 +263,9 @@ function step(direction) {
   (rows[at + direction] ?? rows[Math.max(at, 0)])?.focus();
 }
 
-// data-key names the key of an element; "g i" is g, then i within a second.
+// data-key names an element's key, the last wins; "g i" is g, then i within a second.
 function press(key) {
-  const element = $(`[data-key=${JSON.stringify(key)}]`);
+  const element = [...$$(`[data-key=${JSON.stringify(key)}]`)].at(-1);
   element?.[element.matches("input, textarea") ? "focus" : "click"]();
   return element;
 }
