@@ -110,6 +110,18 @@ def test_a_held_message_can_be_undone_from_its_page(
     assert reverse("cancel", args=[held.uuid]) not in page
 
 
+@pytest.mark.parametrize(("state", "hold", "word"), [(S.QUEUED, 20, "Undo"), (S.WAITING, -20, "Cancel")])
+def test_the_button_is_called_as_in_the_conversation(
+    conversation: models.Conversation, mara: models.User, client_of: Any, state: S, hold: int, word: str
+) -> None:
+    start = timezone.now() + timedelta(seconds=hold)
+    message = factories.OutgoingFactory(conversation=conversation, author=mara, state=state, not_before=start)
+    client = client_of(mara)
+    assert f"</svg>{word}</button>" in page_of(client, message)
+    thread = client.get(reverse("conversation", args=[conversation.uuid])).content.decode()
+    assert f'data-key="z">{word}</button>' in thread
+
+
 def test_a_claimed_message_offers_no_undo(conversation: models.Conversation, mara: models.User, client_of: Any) -> None:
     claimed = factories.OutgoingFactory(
         conversation=conversation, author=mara, state=S.CLAIMED, lease_until=timezone.now(), claim_count=1
