@@ -57,7 +57,7 @@ FROM messaging_message m
 JOIN messaging_connection n ON n.id = m.connection_id
 LEFT JOIN messaging_user a ON a.id = m.author_id
 LEFT JOIN messaging_user s ON s.id = m.settled_by_id
-LEFT JOIN messaging_message q ON q.id = m.reply_to_id
+LEFT JOIN messaging_message q ON q.id = m.reply_to_id AND q.deleted_at IS NULL
 """
 
 

@@ -108,3 +108,14 @@ def test_no_text_breaks_the_form_and_a_refused_one_is_kept(
         assert "<textarea" not in body if headers else str(text)[-20:] in body
     else:
         assert talk.thread.count() == 1
+
+
+def test_a_deleted_message_is_not_quoted(client_of: Any, mara: models.User, conversation: models.Conversation) -> None:
+    asked = factories.IncomingFactory(conversation=conversation, text="Take it back")
+    factories.OutgoingFactory(conversation=conversation, reply_to=asked, text="On my way")
+    page = f"/c/{conversation.uuid}/"
+    assert "Take it back" in client_of(mara).get(page).content.decode()
+    models.Message.objects.filter(pk=asked.pk).update(deleted_at=timezone.now())
+    html = client_of(mara).get(page).content.decode()
+    assert "On my way" in html
+    assert "Take it back" not in html
