@@ -57,8 +57,9 @@ SETTLED_STATES = frozenset(
 )
 # These ask for a person until somebody has handled them.
 ATTENTION_STATES = frozenset({S.FAILED, S.REJECTED, S.EXPIRED, S.NEEDS_DECISION})
-# Certainly not with the driver, and nothing more comes of them: the author may send the text anew.
-REPEATABLE_STATES = frozenset({S.FAILED, S.REJECTED, S.CANCELLED, S.EXPIRED})
+# Certainly not with the driver, and nothing more comes of them: the author may send the text anew. A failure is not among
+# them: after a network error or without an answer the provider may have taken the message.
+REPEATABLE_STATES = frozenset({S.REJECTED, S.CANCELLED, S.EXPIRED})
 # Something may still change on the screen within seconds.
 LIVELY_STATES = frozenset({S.WAITING, S.QUEUED, S.CLAIMED, S.POSTING, S.ACCEPTED, S.UNKNOWN})
 

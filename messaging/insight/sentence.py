@@ -52,7 +52,7 @@ EXPLANATIONS = {
     "waiting": "Messages to one driver go out in the order they were written.",
     "paused": "It goes out by itself when sending resumes.",
     "not_sent": "Nothing reached the driver.",
-    "checking": "The answer to our request was lost. Backhaul looks for it and never sends it twice by itself.",
+    "checking": "The answer to our request was lost, so the driver may have it. Backhaul never sends it again by itself.",
     "needs_you": "It is not sent again unless somebody decides so.",
     "cancelled": "Nothing was sent.",
     "expired": "It became too old before it could be sent.",

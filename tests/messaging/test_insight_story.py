@@ -154,8 +154,8 @@ def test_receipts_stand_on_top_of_the_timeline(conversation: models.Conversation
          "Not sent yet. The next try is at 14:03:20."),
         (S.QUEUED, {"claim_count": 1, "not_before": ago(1)}, "On its way to Catena."),
         (S.WAITING, {}, "Waiting for the message before it. Messages to one driver go out in the order they were written."),
-        (S.UNKNOWN, {"unknown_since": NOW}, "It may have been sent; checking. The answer to our request was lost. "
-         "Backhaul looks for it and never sends it twice by itself."),
+        (S.UNKNOWN, {"unknown_since": NOW}, "It may have been sent; checking. The answer to our request was lost, "
+         "so the driver may have it. Backhaul never sends it again by itself."),
         (S.NEEDS_DECISION, {}, "It may have been sent; needs your decision. "
          "It is not sent again unless somebody decides so."),
         (S.REJECTED, {"reason": "Text too long."}, "Not sent: Text too long. Nothing reached the driver."),
