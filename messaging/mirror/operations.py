@@ -268,6 +268,9 @@ def merged_status(before: str, before_at: datetime, after: str, after_at: dateti
     was_final, is_final = before in FINAL_OPERATION_STATUSES, after in FINAL_OPERATION_STATUSES
     if was_final != is_final:
         return after if is_final else before
+    if after_at == before_at and OperationStatus.PENDING in (before, after):
+        # Every operation begins as pending, so of two words of one moment the other one is the later.
+        return after if before == OperationStatus.PENDING else before
     return after if after_at > before_at else before
 
 

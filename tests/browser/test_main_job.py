@@ -95,7 +95,8 @@ def test_five_quick_clicks_send_one_message(page: Page, stack: Stack) -> None:
     page.goto(healthy_conversation(stack))
     text = "Fuel card limit is raised now"
     page.get_by_role("textbox", name="Message").fill(text)
-    page.get_by_role("button", name="Send").click(click_count=5, delay=10)
+    # In one turn of the page's script, so that none of them can come after the answer and find an empty text.
+    page.get_by_role("button", name="Send").evaluate("button => { for (let i = 0; i < 5; i += 1) button.click(); }")
     expect(page.locator("#thread-items .msg-out").filter(has_text=text)).to_have_count(1)
     page.reload()
     expect(page.locator("#thread-items .msg-out").filter(has_text=text)).to_have_count(1)

@@ -360,3 +360,9 @@ def test_a_record_that_came_before_the_answer_becomes_our_message(conversation: 
 )  # fmt: skip
 def test_the_merge_of_two_words(before: str, after: str, later: int, kept: str) -> None:
     assert merged_status(before, EPOCH, after, EPOCH + timedelta(seconds=later)) == kept
+
+
+@pytest.mark.parametrize("words", [("pending", "parked"), ("parked", "pending")])
+def test_of_two_words_of_one_moment_pending_is_the_earlier(words: tuple[str, str]) -> None:
+    moment = timezone.now()
+    assert merged_status(words[0], moment, words[1], moment) == "parked"

@@ -16,6 +16,7 @@ from messaging.sync.pending import delay_at
 from tests import factories
 from tests.messaging.conftest import mirrored_conversation
 from tests.messaging.test_sync_messages import paging_client
+from tests.stack import wait_for
 
 pytestmark = pytest.mark.django_db
 
@@ -170,7 +171,7 @@ def test_an_unknown_status_word_is_stored_and_asked_about_again(
     talk: models.Conversation, catena: SimulatorServer, catena_client: CatenaClient
 ) -> None:
     message = posted(talk, catena_client, "Dock 4 #unknown")
-    settle(catena)
+    wait_for(lambda: all(operation.status != "pending" for operation in list(catena.world.operations.values())))
     sync.operations(catena_client, now())
     message = fresh(message)
     assert message.state == MessageState.ACCEPTED
