@@ -358,7 +358,7 @@ def fleet_choices(user: User, most: int) -> list[tuple[int, str]]:
     with reading_cursor() as cursor:
         cursor.execute(
             f"SELECT id, name FROM messaging_fleet WHERE withdrawn_at IS NULL AND {mine} ORDER BY name, id LIMIT {most}",
-            {"user": user.pk, "joined": user.date_joined},
+            {"user": user.pk},
         )
         return [(key, name) for key, name in cursor.fetchall()]
 

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
-from django.db.models.functions import Greatest
 
 from messaging import doorbell
 from messaging.catena import types
@@ -118,7 +117,8 @@ def _note(message: Message, author: User, locked: Conversation) -> None:
         connection_id=message.connection_id,
         detail={"seq": message.seq, "priority": message.priority, "length": len(message.text or "")},
     )
-    _mark_read(author, locked)
+    if locked.last_incoming_id is not None:
+        ReadMark.advance(author, locked, locked.last_incoming_id)  # replying means reading
     locked.summarise()
     if message.state == S.QUEUED:
         ring(message)
@@ -160,17 +160,6 @@ def _hours(connection: Connection, priority: Priority) -> int:
     if connection.fleet is None:
         return EXPIRES_HIGH_HOURS if is_high else EXPIRES_OTHER_HOURS
     return connection.fleet.expires_high_hours if is_high else connection.fleet.expires_other_hours
-
-
-def _mark_read(author: User, conversation: Conversation) -> None:
-    """Replying means reading. The mark never goes back."""
-    through = conversation.last_incoming_id
-    if through is None:
-        return
-    marks = ReadMark.objects.filter(user=author, conversation=conversation)
-    if not marks.update(read_through=Greatest(F("read_through"), through)):
-        mark = ReadMark(user=author, conversation=conversation, read_through=through)
-        ReadMark.objects.bulk_create([mark], ignore_conflicts=True)
 
 
 def draft_of(message: Message) -> types.MessageDraft:
