@@ -63,21 +63,28 @@ REPEATABLE_STATES = frozenset({S.REJECTED, S.CANCELLED, S.EXPIRED})
 # Something may still change on the screen within seconds.
 LIVELY_STATES = frozenset({S.WAITING, S.QUEUED, S.CLAIMED, S.POSTING, S.ACCEPTED, S.UNKNOWN})
 
+# Where a message goes whose earlier attempt turns up at Catena. From WAITING, QUEUED, CLAIMED and REJECTED only a message
+# that a person sends again has such an attempt; being found then takes it out of the queue.
+_FOUND = frozenset({S.ACCEPTED, S.SUCCEEDED, S.FAILED})
+# The same message, withdrawn or too old before it went again: "cancelled" and "expired" would say that nothing was sent.
+_RESENT_IN_VAIN = frozenset({S.NEEDS_DECISION, S.CLOSED_NOT_SENT})
 # Every move of reliability plan 3.2. A move that is not here does not exist.
 TRANSITIONS: dict[MessageState, frozenset[MessageState]] = {
-    S.WAITING: frozenset({S.QUEUED, S.CANCELLED, S.EXPIRED}),
-    S.QUEUED: frozenset({S.CLAIMED, S.CANCELLED, S.EXPIRED}),
-    S.CLAIMED: frozenset({S.QUEUED, S.POSTING, S.NEEDS_DECISION, S.REJECTED}),
+    S.WAITING: frozenset({S.QUEUED, S.CANCELLED, S.EXPIRED, *_FOUND, *_RESENT_IN_VAIN}),
+    S.QUEUED: frozenset({S.CLAIMED, S.CANCELLED, S.EXPIRED, *_FOUND, *_RESENT_IN_VAIN}),
+    S.CLAIMED: frozenset({S.QUEUED, S.POSTING, S.NEEDS_DECISION, S.REJECTED, *_FOUND}),
     S.POSTING: frozenset({S.QUEUED, S.ACCEPTED, S.SUCCEEDED, S.FAILED, S.REJECTED, S.UNKNOWN}),
     S.ACCEPTED: frozenset({S.SUCCEEDED, S.FAILED, S.CLOSED_SENT}),
     S.UNKNOWN: frozenset({S.ACCEPTED, S.SUCCEEDED, S.FAILED, S.NEEDS_DECISION}),
-    S.NEEDS_DECISION: frozenset({S.QUEUED, S.CLOSED_SENT, S.CLOSED_NOT_SENT, S.ACCEPTED, S.SUCCEEDED, S.FAILED}),
+    S.NEEDS_DECISION: frozenset(
+        {S.QUEUED, S.WAITING, S.CLOSED_SENT, S.CLOSED_NOT_SENT, S.ACCEPTED, S.SUCCEEDED, S.FAILED}
+    ),
     S.CLOSED_SENT: frozenset({S.ACCEPTED, S.SUCCEEDED, S.FAILED}),
     S.CLOSED_NOT_SENT: frozenset({S.ACCEPTED, S.SUCCEEDED, S.FAILED}),
     # Only when Catena calls one operation both success and failed: its later word stands (reliability plan 3.3).
     S.SUCCEEDED: frozenset({S.FAILED}),
     S.FAILED: frozenset({S.SUCCEEDED}),
-    S.REJECTED: frozenset(),
+    S.REJECTED: frozenset(_FOUND),
     S.CANCELLED: frozenset(),
     S.EXPIRED: frozenset(),
     S.MIRRORED: frozenset(),
@@ -111,12 +118,30 @@ class AttemptOutcome(TextChoices):
     LOST = "lost", "Worker vanished; may have been sent"
 
 
+# Nobody knows what became of such a POST, until its operation is found.
+UNSETTLED_OUTCOMES = frozenset({AttemptOutcome.AMBIGUOUS, AttemptOutcome.LOST})
+# After these the POST is known not to have been processed, which entitles to exactly one more.
+PROVEN_UNSENT_OUTCOMES = frozenset({AttemptOutcome.UNSENT, AttemptOutcome.UNAUTHORIZED, AttemptOutcome.RATE_LIMITED})
+
+
 class Authority(TextChoices):
     """What entitles a POST: the composing itself, a proof that the one before never left, or a person's decision."""
 
     COMPOSE = "compose", "Composed"
     PROOF_NOT_SENT = "proof_not_sent", "Proof that nothing was sent"
     HUMAN = "human", "A person's decision"
+
+
+class Question(TextChoices):
+    """Why a message asks for a person's decision."""
+
+    ABSENT = "absent", "Catena shows no trace of it"
+    UNPROVEN = "unproven", "It was not found, and its absence is not proven"
+    SEVERAL = "several", "Several operations could be it"
+    POISON = "poison", "Preparing it stopped Backhaul several times"
+    NO_AUTHORITY = "no_authority", "An earlier attempt may have been sent"
+    RESTORED = "restored", "It may have been sent before the database was restored"
+    OVERDUE = "overdue", "It was to be sent again and became too old"
 
 
 class DecisionKind(TextChoices):
@@ -130,6 +155,16 @@ class GateState(TextChoices):
     OPEN = "open", "Open"
     CLOSED = "closed", "Closed"
     LOCKED = "locked", "Locked"
+
+
+class GateCause(TextChoices):
+    """Why a gate is not open. Only reads may find out whether it can open again."""
+
+    RATE_LIMIT = "rate_limit", "Catena asks us to slow down"
+    LOGIN = "login", "Catena refuses our credentials"
+    AMBIGUITY = "ambiguity", "Too many sends without a clear answer"
+    OPERATOR = "operator", "Paused by a person"
+    RESTORE = "restore", "The database was restored"
 
 
 class EventState(TextChoices):

@@ -8,7 +8,7 @@ import factory
 from django.utils import timezone
 
 from messaging import models
-from messaging.states import AttemptOutcome, Authority, Direction, MessageState, Priority
+from messaging.states import AttemptOutcome, Authority, Direction, MessageState, Priority, Question
 
 PASSWORD = "north-yard-gate-7"
 EPOCH = datetime(2026, 5, 12, 14, 3, 21, tzinfo=UTC)
@@ -104,6 +104,7 @@ class OutgoingFactory(factory.django.DjangoModelFactory):
     text = factory.Sequence(lambda n: f"Dock {n} is closed, use the south gate")
     priority = Priority.MEDIUM
     state = MessageState.QUEUED
+    question = factory.LazyAttribute(lambda row: Question.ABSENT if row.state == MessageState.NEEDS_DECISION else "")
     occurred_at = factory.LazyFunction(timezone.now)
     not_before = factory.SelfAttribute("occurred_at")
     send_by = factory.LazyAttribute(lambda row: row.occurred_at + timedelta(minutes=5))

@@ -114,7 +114,7 @@ class MessageAdmin(SearchByIdAdmin, ReadOnlyAdmin):
         )}),
         ("Our sending", {"fields": (
             "state", "seq", "detached", "send_by", "not_before", "expires_at", "claim_count", "fence", "lease_until", "worker",
-            "unknown_since", "looks", "next_look_at", "client_token", "fingerprint",
+            "unknown_since", "question", "looks", "client_token", "fingerprint",
         )}),
         ("What Catena says", {"fields": (
             "operation_link", "operation_status", "accepted_at", "next_poll_at", "attempt_count", "failed_attempts", "reason",

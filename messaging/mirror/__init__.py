@@ -10,8 +10,9 @@ from messaging.mirror.directory import (
     apply_tsp,
     withdraw_unlisted,
 )
+from messaging.mirror.fingerprint import fingerprint, is_new_message
 from messaging.mirror.messages import adopt_record, apply_message, apply_messages
-from messaging.mirror.operations import apply_operation, bind_operation
+from messaging.mirror.operations import apply_operation, bind_found, bind_operation
 from messaging.mirror.reasons import plain_reason
 from messaging.mirror.redaction import redact_headers
 
@@ -27,7 +28,10 @@ __all__ = [
     "apply_messages",
     "apply_operation",
     "apply_tsp",
+    "bind_found",
     "bind_operation",
+    "fingerprint",
+    "is_new_message",
     "plain_reason",
     "redact_headers",
     "withdraw_unlisted",

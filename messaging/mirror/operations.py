@@ -13,11 +13,19 @@ from django.db import transaction
 from django.utils import timezone
 
 from messaging.catena import types
+from messaging.mirror.fingerprint import fingerprint, is_new_message
 from messaging.mirror.messages import adopt_record
 from messaging.mirror.reasons import plain_reason
 from messaging.mirror.redaction import keepable, redact_headers, scrub, storable, verbatim
-from messaging.models import AuditEntry, Connection, Conversation, Message, Operation, OperationLog
-from messaging.states import FINAL_OPERATION_STATUSES, TRANSITIONS, MessageState, OperationStatus, may_move
+from messaging.models import AuditEntry, Connection, Conversation, Message, Operation, OperationLog, SendAttempt
+from messaging.states import (
+    FINAL_OPERATION_STATUSES,
+    TRANSITIONS,
+    UNSETTLED_OUTCOMES,
+    MessageState,
+    OperationStatus,
+    may_move,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +41,8 @@ KNOWN_LOG_FIELDS = frozenset(
 )  # fmt: skip
 # From these a message may be given its operation: our POST is out, or a person judged without knowing it.
 BINDABLE_STATES = frozenset(state for state, after in TRANSITIONS.items() if S.ACCEPTED in after)
+# From these only when an earlier POST of the same message has no answer: a person wanted it sent again.
+BINDABLE_WHEN_POSTED_BEFORE = frozenset({S.WAITING, S.QUEUED, S.CLAIMED, S.REJECTED})
 
 
 class _BoundMeanwhile(Exception):
@@ -80,23 +90,45 @@ def bind_operation(message: Message, record: types.Operation, now: datetime) -> 
     message and summarises. False, with nothing changed of the message, when its state does not allow it or the operation
     proves another message already.
     """
-    if message.state not in BINDABLE_STATES:
+    if not _is_bindable(message):
         return False
     operation, is_new = _stored(record, message.connection)
     if not is_new and Message.objects.filter(operation=operation).exclude(pk=message.pk).exists():
         logger.error("Operation %s already belongs to another message than %s", record.id, message.uuid)
         return False
+    return _bind(message, operation, now, now, has_logs=bool(record.logs) or not is_new)
+
+
+def bind_found(message: Message, operation: Operation, now: datetime) -> bool:
+    """`bind_operation` for a stored operation that was looked for. The caller holds its row's lock too."""
+    if not _is_bindable(message) or Message.objects.filter(operation=operation).exclude(pk=message.pk).exists():
+        return False
+    # Our clock and Catena's may disagree a little; nothing is accepted before it was composed or in the future.
+    accepted_at = min(max(operation.catena_created_at, message.occurred_at), now)
+    return _bind(message, operation, now, accepted_at, has_logs=True)
+
+
+def _is_bindable(message: Message) -> bool:
+    if message.state in BINDABLE_WHEN_POSTED_BEFORE:
+        unsettled = SendAttempt.objects.filter(outcome__in=UNSETTLED_OUTCOMES)
+        return unsettled.filter(message=message).exists()
+    return message.state in BINDABLE_STATES
+
+
+def _bind(message: Message, operation: Operation, now: datetime, accepted_at: datetime, *, has_logs: bool) -> bool:
     before, after = message.state, _state_of(operation) or S.ACCEPTED
-    moved = Message.objects.filter(pk=message.pk, state=before, fence=message.fence).update(
+    moved = Message.objects.filter(pk=message.pk, state=before, fence=message.fence, operation=None).update(
         **{
             "next_poll_at": now + FIRST_POLL_AFTER,
-            **_columns_of(operation, now, has_logs=bool(record.logs) or not is_new),
+            "settled_at": None,
+            **_columns_of(operation, now, has_logs=has_logs),
         },
         state=after,
         operation=operation,
-        accepted_at=now,
+        accepted_at=accepted_at,
         lease_until=None,
-        next_look_at=None,
+        looks=0,
+        question="",
     )
     if not moved:
         return False
@@ -241,6 +273,7 @@ def _values_of(record: types.Operation) -> dict[str, Any]:
         "source_id": storable(record.source_id or "")[:200],
         "catena_created_at": created,
         "catena_updated_at": record.updated_at or created,
+        "fingerprint": fingerprint(record.payload) if is_new_message(record.resource, record.operation_type) else "",
         "raw": _raw_of(record),
     }
 
@@ -286,6 +319,8 @@ def _merge(operation: Operation, record: types.Operation, values: dict[str, Any]
     for name in ("payload", "resource_id", "source_id"):
         if values[name] and (is_newer or not getattr(operation, name)):
             changes[name] = values[name]
+    if "payload" in changes:
+        changes["fingerprint"] = values["fingerprint"]
     _write_changes(operation, changes)
     if {before, values["status"]} == set(FINAL_OPERATION_STATUSES):
         _report_contradiction(operation, before, values["status"])

@@ -2,11 +2,12 @@
 
 from messaging.models.audit import AuditEntry
 from messaging.models.conversation import Conversation, Message, ReadMark
-from messaging.models.delivery import Decision, Gate, Operation, OperationLog, SendAttempt
+from messaging.models.delivery import Decision, Gate, Look, Operation, OperationLog, SendAttempt
 from messaging.models.directory import Connection, Fleet, FleetMembership, FleetUser
 from messaging.models.inbound import SyncCursor, WebhookEvent
 from messaging.models.outlook import closed_gates, delivery_columns, delivery_of, message_delivery
 from messaging.models.people import LogInAttempt, Role, Theme, User
+from messaging.models.safeguards import RequestBudget, Restore, RestoreCause, SendEpoch, Verification
 
 __all__ = [
     "AuditEntry",
@@ -18,15 +19,21 @@ __all__ = [
     "FleetUser",
     "Gate",
     "LogInAttempt",
+    "Look",
     "Message",
     "Operation",
     "OperationLog",
     "ReadMark",
+    "RequestBudget",
+    "Restore",
+    "RestoreCause",
     "Role",
     "SendAttempt",
+    "SendEpoch",
     "SyncCursor",
     "Theme",
     "User",
+    "Verification",
     "WebhookEvent",
     "closed_gates",
     "delivery_columns",

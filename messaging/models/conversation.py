@@ -17,9 +17,11 @@ from messaging.states import (
     HEAD_STATES,
     LEASED_STATES,
     OPERATION_STATES,
+    REPEATABLE_STATES,
     Direction,
     MessageState,
     Priority,
+    Question,
 )
 
 S = MessageState
@@ -190,14 +192,16 @@ class Message(models.Model):
     lease_until = models.DateTimeField(null=True)
     worker = models.CharField(max_length=100, blank=True)
     unknown_since = models.DateTimeField(null=True)
-    looks = models.PositiveSmallIntegerField(default=0)
-    next_look_at = models.DateTimeField(null=True)
+    question = models.CharField(
+        max_length=20, blank=True, choices=Question, default="", db_default="", help_text="Why a person must decide."
+    )
     fingerprint = models.CharField(max_length=64, blank=True)
 
     operation = models.OneToOneField("Operation", on_delete=models.PROTECT, null=True, related_name="message")
     operation_status = models.CharField(max_length=50, blank=True)
     accepted_at = models.DateTimeField(null=True)
     next_poll_at = models.DateTimeField(null=True)
+    looks = models.PositiveSmallIntegerField(default=0, help_text="Listings in a row that did not show the operation.")
     attempt_count = models.PositiveSmallIntegerField(default=0)
     failed_attempts = models.PositiveSmallIntegerField(default=0)
     reason = models.CharField(
@@ -222,6 +226,11 @@ class Message(models.Model):
 
     handled_at = models.DateTimeField(null=True)
     handled_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    handled_note = models.CharField(max_length=500, blank=True, default="", db_default="")
+    escalated_at = models.DateTimeField(null=True, help_text="An urgent message was not accepted in its time.")
+    is_sent_twice = models.BooleanField(
+        default=False, db_default=False, help_text="Catena has two operations of this message."
+    )
     changed_xid = models.BigIntegerField(default=0, editable=False)
 
     objects = MessageQuerySet.as_manager()
@@ -278,6 +287,15 @@ class Message(models.Model):
             models.CheckConstraint(
                 condition=~Q(state=S.UNKNOWN) | Q(unknown_since__isnull=False), name="message_unknown_has_since"
             ),
+            models.CheckConstraint(
+                condition=~Q(state=S.NEEDS_DECISION) | ~Q(question=""), name="message_decision_has_question"
+            ),
+            # Two clicks, two tabs, two people: one resend. One that certainly never left makes room for another.
+            models.UniqueConstraint(
+                fields=["retry_of"],
+                condition=Q(retry_of__isnull=False) & ~Q(state__in=sorted(REPEATABLE_STATES)),
+                name="message_resent_once",
+            ),
         ]
         indexes = [
             models.Index(fields=["conversation", "occurred_at", "id"], name="message_thread"),  # conversation page
@@ -286,7 +304,11 @@ class Message(models.Model):
             models.Index(
                 fields=["lease_until"], condition=Q(state__in=sorted(LEASED_STATES)), name="message_leased"
             ),  # reap
-            models.Index(fields=["next_look_at"], condition=Q(state=S.UNKNOWN), name="message_looked_for"),  # reconcile
+            models.Index(
+                fields=["conversation"],
+                condition=Q(state__in=[S.UNKNOWN, S.NEEDS_DECISION]),
+                name="message_unsettled",
+            ),  # reconcile, decisions
             models.Index(
                 fields=["next_poll_at"], condition=Q(state=S.ACCEPTED), name="message_polled"
             ),  # sync.operations

@@ -4,7 +4,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from messaging.states import AttemptOutcome, Authority, DecisionKind, GateState
+from messaging.states import UNSETTLED_OUTCOMES, AttemptOutcome, Authority, DecisionKind, GateCause, GateState
 
 
 class Operation(models.Model):
@@ -21,11 +21,21 @@ class Operation(models.Model):
     catena_created_at = models.DateTimeField()
     catena_updated_at = models.DateTimeField()
     first_seen_at = models.DateTimeField(auto_now_add=True)
+    # What makes two payloads the same message (`mirror.fingerprint`); blank for anything but a new message.
+    fingerprint = models.CharField(max_length=64, blank=True, default="", db_default="")
+    # The matcher's self-test: when a listing first showed it, and whether echo and listing equal what we had posted.
+    listed_at = models.DateTimeField(null=True, blank=True)
+    is_as_posted = models.BooleanField(null=True, blank=True)
     raw = models.JSONField(default=dict)
 
     class Meta:
         ordering = ["-catena_created_at", "-id"]
-        indexes = [models.Index(fields=["connection", "-catena_created_at"], name="operation_by_connection")]
+        indexes = [
+            models.Index(fields=["connection", "-catena_created_at"], name="operation_by_connection"),
+            models.Index(
+                fields=["fingerprint", "catena_created_at"], condition=~Q(fingerprint=""), name="operation_by_print"
+            ),  # reconcile
+        ]
 
     def __str__(self) -> str:
         return f"{self.resource} {self.operation_type} {self.catena_id}"
@@ -85,9 +95,26 @@ class SendAttempt(models.Model):
     error_class = models.CharField(max_length=100, blank=True)
     error_text = models.TextField(blank=True)
     body_sha256 = models.CharField(max_length=64)
+    fingerprint = models.CharField(max_length=64, blank=True, default="", db_default="")
+    # Catena's operation of this very POST: from its answer, or found later. One operation proves one attempt.
+    operation = models.OneToOneField(Operation, on_delete=models.PROTECT, null=True, related_name="send_attempt")
+    # While nobody knows what became of it: how often it was looked for, and when next (null: no more).
+    looks = models.PositiveSmallIntegerField(default=0, db_default=0)
+    next_look_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ["id"]
+        indexes = [
+            models.Index(fields=["next_look_at"], condition=Q(next_look_at__isnull=False), name="attempt_looked_for"),
+            models.Index(
+                fields=["finished_at"], condition=Q(outcome__in=sorted(UNSETTLED_OUTCOMES)), name="attempt_unsettled"
+            ),  # the ambiguity budget of a gate
+            models.Index(
+                fields=["fingerprint"],
+                condition=Q(outcome__in=sorted(UNSETTLED_OUTCOMES), operation=None),
+                name="attempt_unmatched",
+            ),  # reconcile
+        ]
         constraints = [
             models.UniqueConstraint(fields=["message", "fence"], name="attempt_fence_once"),
             models.UniqueConstraint(fields=["message"], condition=Q(outcome=None), name="attempt_one_open"),
@@ -117,6 +144,32 @@ class SendAttempt(models.Model):
         return f"attempt {self.fence} of message {self.message_id}"
 
 
+class Look(models.Model):
+    """One search for an attempt whose answer was lost: what was asked and what was seen. Evidence for a person.
+
+    `is_complete` says that every page was read. `newest_at` is the creation time of the newest operation that the listing
+    showed, null when it showed none; only a listing that shows newer operations can prove that one is absent. `nearest`
+    holds the operations that came closest without matching: id, creation time and the names of the fields that differ.
+    """
+
+    attempt = models.ForeignKey(SendAttempt, on_delete=models.CASCADE, related_name="searches")
+    at = models.DateTimeField()
+    window_from = models.DateTimeField()
+    window_to = models.DateTimeField()
+    is_complete = models.BooleanField()
+    read_count = models.PositiveIntegerField(default=0)
+    candidate_count = models.PositiveIntegerField(default=0)
+    newest_at = models.DateTimeField(null=True)
+    nearest = models.JSONField(default=list)
+    problem = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"look at {self.at:%H:%M:%S} for {self.attempt}"
+
+
 class GateQuerySet(models.QuerySet["Gate"]):
     def closed(self, now: models.Expression | object) -> "GateQuerySet":
         """Gates that stop sending now: locked ones, and closed ones whose time has not come."""
@@ -130,8 +183,14 @@ class Gate(models.Model):
         "Connection", on_delete=models.CASCADE, null=True, blank=True, related_name="gate"
     )
     state = models.CharField(max_length=10, choices=GateState, default=GateState.OPEN)
+    cause = models.CharField(max_length=20, choices=GateCause, blank=True, default="", db_default="")
     reason = models.CharField(max_length=300, blank=True)
+    # When it opens by itself; null while a read of Catena must succeed first (`probe_at`) or a person must open it.
     until = models.DateTimeField(null=True, blank=True)
+    probe_at = models.DateTimeField(null=True, blank=True)
+    pause_seconds = models.FloatField(
+        default=0, db_default=0, help_text="The last pause; the next one in a row is twice as long."
+    )
     changed_at = models.DateTimeField(auto_now=True)
     changed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
@@ -144,6 +203,7 @@ class Gate(models.Model):
         constraints = [
             models.UniqueConstraint(models.Value(1), condition=Q(connection=None), name="gate_one_for_the_credential"),
             models.CheckConstraint(condition=Q(state__in=GateState.values), name="gate_state_is_known"),
+            models.CheckConstraint(condition=Q(cause="") | Q(cause__in=GateCause.values), name="gate_cause_is_known"),
         ]
 
     def __str__(self) -> str:

@@ -4,8 +4,9 @@ The message row is the queue entry; doorbells only wake a worker. Intent is comm
 POST; after that nothing is sent again without proof that nothing left, or a person's decision.
 """
 
+from messaging.mirror import fingerprint
 from messaging.outbox.clock import DatabaseClock, database_clock
-from messaging.outbox.compose import NoSender, compose, fingerprint, open_conversation, sender_of
+from messaging.outbox.compose import NoSender, compose, open_conversation, sender_of
 from messaging.outbox.finish import Claim, finish, finish_surely, isolate, reject
 from messaging.outbox.gates import close_gate, open_due_gates, open_gates
 from messaging.outbox.queue import cancel, expire, handled, promote, promote_stranded, reap

@@ -1,11 +1,6 @@
 """From a person's words to a row in the queue, in one transaction. Validates only what the database needs."""
 
-import hashlib
-import json
-import unicodedata
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -13,6 +8,7 @@ from django.db.models import F
 
 from messaging import doorbell
 from messaging.catena import types
+from messaging.mirror import fingerprint
 from messaging.models import AuditEntry, Connection, Conversation, FleetUser, Message, ReadMark, User
 from messaging.states import HEAD_STATES, HOLD_MARGIN, Direction, MessageState, Priority
 
@@ -23,7 +19,6 @@ PATIENCE = {Priority.HIGH: timedelta(0), Priority.MEDIUM: timedelta(minutes=5), 
 HOLD_SECONDS_WHEN_HIGH = 3
 # For a connection whose fleet is not known: the same hours as a new fleet has.
 EXPIRES_HIGH_HOURS, EXPIRES_OTHER_HOURS = 4, 24
-FINGERPRINTED = ("connection_id", "sender_id", "recipient_id", "message_text", "priority", "reply_to_message_id")
 
 
 class NoSender(Exception):
@@ -174,19 +169,3 @@ def draft_of(message: Message) -> types.MessageDraft:
         priority=message.priority,
         reply_to_message_id=message.reply_to.catena_id if message.reply_to else None,
     )
-
-
-def fingerprint(payload: Mapping[str, Any]) -> str:
-    """SHA-256 of what makes two payloads the same message, in hexadecimal.
-
-    Equal for our own body and for Catena's echo of it: only the fields that we send count, an absent one equals null,
-    and text is compared in NFC with LF line ends and without outer blanks.
-    """
-    kept = {name: _normal(payload.get(name)) for name in FINGERPRINTED}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace")).hexdigest()
-
-
-def _normal(value: Any) -> str | None:
-    if value is None:
-        return None
-    return unicodedata.normalize("NFC", str(value)).replace("\r\n", "\n").replace("\r", "\n").strip()

@@ -12,12 +12,20 @@ from django.db import IntegrityError, InterfaceError, OperationalError, connecti
 from django.db.models import Q
 
 from messaging import mirror
-from messaging.models import AuditEntry, Message, SendAttempt
+from messaging.models import Message, Operation, SendAttempt
 from messaging.outbox.compose import ring
 from messaging.outbox.gates import close_gate
-from messaging.outbox.queue import lock, promote, unknown_columns
+from messaging.outbox.queue import FIRST_LOOK_AFTER, lock, promote, unknown_columns
+from messaging.outbox.settling import bring_together, settle
 from messaging.outbox.verdict import Verdict
-from messaging.states import ATTENTION_STATES, LEASED_STATES, AttemptOutcome, MessageState
+from messaging.states import (
+    ATTENTION_STATES,
+    LEASED_STATES,
+    UNSETTLED_OUTCOMES,
+    AttemptOutcome,
+    MessageState,
+    Question,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +35,6 @@ BACK_OFF_FIRST, BACK_OFF_MOST = 2.0, 300.0
 SHORTEST_WAIT = 0.1
 # Between two tries to record an outcome while the database is away.
 RETRY_SECONDS = 0.5
-# The trigger keeps every other finished attempt as it is.
-CORRECTABLE = (AttemptOutcome.LOST, AttemptOutcome.AMBIGUOUS)
 NO_AUTHORITY_REASON = "An earlier attempt may have been sent, so Backhaul does not repeat it by itself."
 
 
@@ -83,7 +89,7 @@ def finish(
             conversation.summarise()
     if not moved:
         logger.warning("Late outcome of message %d: %s, ignored", claim.message_id, verdict.outcome)
-        _keep_late_operation(claim, verdict)
+        _keep_late_operation(claim, verdict, now)
     return moved
 
 
@@ -150,31 +156,41 @@ def _requeue(
 
 def _close_attempt(claim: Claim, verdict: Verdict, now: datetime) -> None:
     attempts = SendAttempt.objects.filter(message_id=claim.message_id, fence=claim.fence)
-    attempts.filter(Q(outcome=None) | Q(outcome__in=CORRECTABLE)).update(
-        outcome=verdict.outcome,
-        finished_at=now,
-        http_status=verdict.http_status,
-        error_class=verdict.error_class[:100],
-        error_text=verdict.error_text,
+    columns: dict[str, Any] = {
+        "outcome": verdict.outcome,
+        "finished_at": now,
+        "http_status": verdict.http_status,
+        "error_class": verdict.error_class[:100],
+        "error_text": verdict.error_text,
+        "next_look_at": now + FIRST_LOOK_AFTER if verdict.outcome in UNSETTLED_OUTCOMES else None,
+    }
+    if verdict.operation is not None:
+        columns["operation"] = Operation.objects.filter(catena_id=verdict.operation.id, send_attempt=None).first()
+    attempts.filter(Q(outcome=None) | Q(outcome__in=UNSETTLED_OUTCOMES)).update(**columns)
+    if claim.fence > 1:
+        _recall_earlier(claim, now)
+
+
+def _recall_earlier(claim: Claim, now: datetime) -> None:
+    """An earlier POST of the same message was found while this one was on the wire."""
+    earlier = SendAttempt.objects.filter(message_id=claim.message_id, operation__isnull=False).exclude(
+        fence=claim.fence
     )
+    found = earlier.select_related("operation__connection", "message__connection").first()
+    if found is not None and found.operation is not None:
+        bring_together(found.message, found.operation, now)
 
 
-def _keep_late_operation(claim: Claim, verdict: Verdict) -> None:
-    """The message goes on without this answer (a person sent it again, say), but what Catena did must stay visible."""
+def _keep_late_operation(claim: Claim, verdict: Verdict, now: datetime) -> None:
+    """The message went on without this answer (a person sent it again, say), but what Catena did must stay visible."""
     if verdict.operation is None:
         return
-    message = Message.objects.select_related("operation").get(pk=claim.message_id)
-    if message.operation is not None and message.operation.catena_id == verdict.operation.id:
-        return
     operation = mirror.apply_operation(verdict.operation)
-    logger.error("Message %s may have been sent twice: operation %s came late", message.uuid, verdict.operation.id)
-    AuditEntry.objects.create(
-        action="late_operation",
-        message=message,
-        conversation_id=claim.conversation_id,
-        connection_id=message.connection_id,
-        detail={"operation": str(verdict.operation.id), "fence": claim.fence, "stored": operation is not None},
-    )
+    attempt = SendAttempt.objects.filter(message_id=claim.message_id, fence=claim.fence, operation=None).first()
+    if operation is None or attempt is None or settle(attempt, operation, now):
+        return
+    if not SendAttempt.objects.filter(operation=operation).exists():
+        logger.error("Operation %s came late and finds no place at message %d", operation.catena_id, claim.message_id)
 
 
 def _wait(claim: Claim, verdict: Verdict, now: datetime, jitter: Callable[[float, float], float]) -> timedelta:
@@ -208,7 +224,13 @@ def reject(claim: Claim, reason: str, now: datetime) -> bool:
 def isolate(claim: Claim, now: datetime) -> bool:
     """Hands a claimed message to a person. False when the claim is gone."""
     logger.error("Message %d has no authority for another POST", claim.message_id)
-    return _leave(claim, {"state": S.NEEDS_DECISION, "lease_until": None, "reason": NO_AUTHORITY_REASON})
+    columns = {
+        "state": S.NEEDS_DECISION,
+        "question": Question.NO_AUTHORITY,
+        "lease_until": None,
+        "reason": NO_AUTHORITY_REASON,
+    }
+    return _leave(claim, columns)
 
 
 def _leave(claim: Claim, columns: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from django.db.models import Case, Exists, F, OuterRef, Q, When
 
 from messaging.models import AuditEntry, Conversation, Message, SendAttempt, User
 from messaging.outbox.compose import ring
-from messaging.states import ATTENTION_STATES, CANCELLABLE_STATES, HEAD_STATES, AttemptOutcome, MessageState
+from messaging.states import ATTENTION_STATES, CANCELLABLE_STATES, HEAD_STATES, AttemptOutcome, MessageState, Question
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +146,10 @@ def _lose_posts(now: datetime) -> int:
         )
         Message.objects.filter(pk__in=lost, state=S.POSTING).update(**unknown_columns(now))
         SendAttempt.objects.filter(message__in=lost, outcome=None).update(
-            outcome=AttemptOutcome.LOST, finished_at=now, error_text="The worker vanished while sending."
+            outcome=AttemptOutcome.LOST,
+            finished_at=now,
+            error_text="The worker vanished while sending.",
+            next_look_at=now + FIRST_LOOK_AFTER,
         )
     if lost:
         logger.error("%d messages are unknown: their worker vanished while sending", len(lost))
@@ -159,8 +162,7 @@ def unknown_columns(now: datetime) -> dict[str, object]:
         "state": S.UNKNOWN,
         "lease_until": None,
         "unknown_since": now,
-        "looks": 0,
-        "next_look_at": now + FIRST_LOOK_AFTER,
+        "question": "",
     }
 
 
@@ -170,7 +172,9 @@ def _isolate_poison(now: datetime) -> int:
     for pk, conversation_id in poisoned.values_list("pk", "conversation_id"):
         with transaction.atomic():
             conversation = lock(conversation_id)
-            count = poisoned.filter(pk=pk).update(state=S.NEEDS_DECISION, lease_until=None, reason=POISON_REASON)
+            count = poisoned.filter(pk=pk).update(
+                state=S.NEEDS_DECISION, question=Question.POISON, lease_until=None, reason=POISON_REASON
+            )
             if count:
                 conversation.summarise()
         isolated += count

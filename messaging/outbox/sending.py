@@ -18,20 +18,19 @@ from django.db import connection, transaction
 
 from messaging import access
 from messaging.catena import types
+from messaging.mirror import fingerprint
 from messaging.models import Decision, Message, SendAttempt
 from messaging.outbox import verdict as verdicts
 from messaging.outbox.clock import Clock, DatabaseClock
-from messaging.outbox.compose import draft_of, fingerprint
+from messaging.outbox.compose import draft_of
 from messaging.outbox.finish import Claim, finish_surely, isolate, reject
 from messaging.outbox.gates import open_gates
 from messaging.outbox.verdict import Verdict
-from messaging.states import AttemptOutcome, Authority, DecisionKind, MessageState
+from messaging.states import PROVEN_UNSENT_OUTCOMES, AttemptOutcome, Authority, DecisionKind, MessageState
 
 logger = logging.getLogger(__name__)
 
 S = MessageState
-# After these the POST before is known not to have been processed, which entitles to exactly one more.
-PROVEN_UNSENT = frozenset({AttemptOutcome.UNSENT, AttemptOutcome.UNAUTHORIZED, AttemptOutcome.RATE_LIMITED})
 NO_LONGER_ALLOWED = "The author may no longer write to this fleet"
 SWEEP_LIMIT = 200
 # MATERIALIZED, or the planner may run the locking query again for each row and claim more than it locked.
@@ -229,6 +228,7 @@ def begin_post(claimed: Claim, draft: types.MessageDraft, worker: str, now: date
     Whoever returns from here with a commit owns the only open attempt of this message.
     """
     body = draft.body()
+    print_ = fingerprint(body)
     with transaction.atomic(durable=True):
         moved = Message.objects.filter(
             open_gates(now), pk=claimed.message_id, fence=claimed.fence, state=S.CLAIMED, lease_until__gt=now
@@ -237,7 +237,7 @@ def begin_post(claimed: Claim, draft: types.MessageDraft, worker: str, now: date
             lease_until=now + lease(),
             # From here a vanished worker is the POST's doing and not the preparation's.
             claim_count=1,
-            fingerprint=fingerprint(body),
+            fingerprint=print_,
         )
         if not moved:
             raise ClaimLost("the claim has ended or a gate has closed")
@@ -247,6 +247,7 @@ def begin_post(claimed: Claim, draft: types.MessageDraft, worker: str, now: date
             worker=worker[:100],
             posting_at=now,
             body_sha256=sha256(dumps(body, sort_keys=True).encode()).hexdigest(),
+            fingerprint=print_,
             **_authority(claimed),
         )
 
@@ -259,7 +260,7 @@ def _authority(claimed: Claim) -> dict[str, object]:
     prior = attempts.first() if claimed.fence > 1 else None
     if prior is None:
         return {"authority": Authority.COMPOSE}
-    if prior.outcome in PROVEN_UNSENT:
+    if prior.outcome in PROVEN_UNSENT_OUTCOMES:
         return {"authority": Authority.PROOF_NOT_SENT, "prior_attempt": prior}
     decision = Decision.objects.filter(message_id=message_id, kind=DecisionKind.SEND_AGAIN, sendattempt=None).first()
     if decision is None:

@@ -119,8 +119,8 @@ def test_a_post_whose_lease_is_over_is_unknown_and_never_queued(conversation: mo
     attempt = factories.SendAttemptFactory(message=message, outcome=None, finished_at=None)
     assert outbox.reap(NOW) == 1
     assert (state_of(message), message.unknown_since, message.lease_until) == (S.UNKNOWN, NOW, None)
-    assert message.next_look_at == NOW + timedelta(seconds=5)
     attempt.refresh_from_db()
+    assert attempt.next_look_at == NOW + timedelta(seconds=5)
     assert (attempt.outcome, attempt.finished_at) == (AttemptOutcome.LOST, NOW)
     assert outbox.reap(FUTURE) == 0
 

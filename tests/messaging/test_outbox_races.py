@@ -249,8 +249,29 @@ def test_an_answer_after_a_persons_second_send_stays_visible(talk: models.Conver
     assert not outbox.finish(old, verdict.accepted(late), timezone.now())
     message.refresh_from_db()
     assert (message.state, message.fence, message.operation) == (S.POSTING, 2, None)
-    assert models.Operation.objects.get().catena_id == late.id
-    assert models.AuditEntry.objects.get(action="late_operation").message == message
+    assert message.send_attempts.get(fence=1).operation == models.Operation.objects.get(catena_id=late.id)
+    outbox.finish(new, verdict.accepted(answer(talk)), timezone.now())
+    message.refresh_from_db()
+    assert (message.state, message.is_sent_twice) == (S.ACCEPTED, True)
+    assert models.AuditEntry.objects.get(action="sent_twice").message == message
+
+
+@pytest.mark.parametrize("outcome", [AttemptOutcome.UNSENT, AttemptOutcome.REFUSED, AttemptOutcome.AMBIGUOUS])
+def test_an_earlier_post_that_is_found_counts_when_the_second_send_comes_to_nothing(
+    talk: models.Conversation, mara: models.User, outcome: AttemptOutcome
+) -> None:
+    message, old = posting(talk, mara)
+    lose(message)
+    models.Message.objects.update(state=S.QUEUED)
+    models.Decision.objects.create(message=message, user=mara, kind="send_again", reason="Nothing came")
+    new = outbox.claim(talk.pk, sender())
+    assert new is not None
+    begin(new)
+    outbox.finish(old, verdict.accepted(answer(talk)), timezone.now())
+    outbox.finish(new, verdict.Verdict(outcome, reason="No answer"), timezone.now())
+    message.refresh_from_db()
+    assert (message.state, message.is_sent_twice) == (S.ACCEPTED, False)
+    assert message.operation == message.send_attempts.get(fence=1).operation
 
 
 def test_recording_the_same_outcome_twice_is_harmless(talk: models.Conversation, mara: models.User) -> None:
@@ -261,7 +282,7 @@ def test_recording_the_same_outcome_twice_is_harmless(talk: models.Conversation,
     before = models.Message.objects.values().get(pk=message.pk)
     assert not outbox.finish(claimed, said, timezone.now())
     assert models.Message.objects.values().get(pk=message.pk) == before
-    assert not models.AuditEntry.objects.filter(action="late_operation").exists()
+    assert not models.AuditEntry.objects.filter(action="sent_twice").exists()
 
 
 @with_commits

@@ -296,7 +296,7 @@ def test_anything_else_is_unknown_and_never_sent_again(
     assert drain(talk, client) == 1
     unknown = fresh(message)
     assert (unknown.state, unknown.unknown_since, unknown.lease_until) == (S.UNKNOWN, NOW, None)
-    assert unknown.next_look_at == NOW + timedelta(seconds=5)
+    assert unknown.send_attempts.get().next_look_at == NOW + timedelta(seconds=5)
     assert outcomes(message) == [O.AMBIGUOUS]
     for hours in (0.01, 1, 20):
         moment = NOW + timedelta(hours=hours)

@@ -111,6 +111,8 @@ def test_settled_states_move_only_by_a_stronger_fact_from_catena() -> None:
     stronger = {
         S.CLOSED_SENT: OPERATION_STATES,
         S.CLOSED_NOT_SENT: OPERATION_STATES,
+        # A resend was refused, and then the first POST, whose answer was lost, turns up at Catena.
+        S.REJECTED: OPERATION_STATES,
         # Catena called one operation both; its later word stands.
         S.SUCCEEDED: {S.FAILED},
         S.FAILED: {S.SUCCEEDED},

@@ -56,7 +56,9 @@ def test_a_text_that_may_have_arrived_is_not_offered_again(
 ) -> None:
     message = factories.failed(conversation, author=mara, text="Use the south gate")
     since = timezone.now() if state == S.UNKNOWN else None
-    models.Message.objects.filter(pk=message.pk).update(state=state, unknown_since=since)
+    models.Message.objects.filter(pk=message.pk).update(
+        state=state, unknown_since=since, question="absent" if state == S.NEEDS_DECISION else ""
+    )
     client = client_of(mara)
     assert "Edit and send again" not in client.get(f"/c/{conversation.uuid}/").content.decode()
     html = client.get(f"/c/{conversation.uuid}/?text_of={message.uuid}").content.decode()
