@@ -59,8 +59,8 @@ def bring_together(message: Message, operation: Operation, now: datetime) -> Non
 
 def _take(attempt: SendAttempt, operation: Operation) -> bool:
     """Whether the operation is now this attempt's, and no other's."""
-    free = Operation.objects.select_for_update().filter(pk=operation.pk, send_attempt=None, message=None)
-    if not free.exists():
+    locked = Operation.objects.select_for_update().get(pk=operation.pk)
+    if Message.objects.filter(operation=locked).exists() or SendAttempt.objects.filter(operation=locked).exists():
         return False
     unsettled = SendAttempt.objects.filter(pk=attempt.pk, operation=None, outcome__in=UNSETTLED_OUTCOMES)
     return bool(unsettled.update(operation=operation, next_look_at=None))
