@@ -3,7 +3,7 @@
 from messaging.models import Connection, FleetMembership, Role, User
 from messaging.models.directory import sees_every_fleet
 
-__all__ = ["can_review", "can_send", "is_administrator", "may_withdraw", "sees_every_fleet"]
+__all__ = ["can_decide", "can_review", "can_send", "is_administrator", "may_withdraw", "sees_every_fleet"]
 
 
 def is_administrator(user: User) -> bool:
@@ -13,6 +13,11 @@ def is_administrator(user: User) -> bool:
 def can_review(user: User) -> bool:
     """Support work: attempt headers, retries, decisions, every fleet."""
     return user.is_active and (user.is_superuser or user.role == Role.SUPPORT)
+
+
+def can_decide(user: User, connection: Connection) -> bool:
+    """Verdicts on sends that may have arrived: support, and those who write to the fleet."""
+    return can_review(user) or can_send(user, connection)
 
 
 def can_send(user: User, connection: Connection) -> bool:

@@ -11,12 +11,15 @@ from messaging.mirror.directory import (
     withdraw_unlisted,
 )
 from messaging.mirror.fingerprint import fingerprint, is_new_message
+from messaging.mirror.listing import CREATED_AFTER, CREATED_BEFORE, apply_listed
 from messaging.mirror.messages import adopt_record, apply_message, apply_messages
 from messaging.mirror.operations import apply_operation, bind_found, bind_operation
 from messaging.mirror.reasons import plain_reason
 from messaging.mirror.redaction import redact_headers
 
 __all__ = [
+    "CREATED_AFTER",
+    "CREATED_BEFORE",
     "Change",
     "adopt_record",
     "apply_connection",
@@ -24,6 +27,7 @@ __all__ = [
     "apply_fleet_user",
     "apply_fleet_users",
     "apply_freshness",
+    "apply_listed",
     "apply_message",
     "apply_messages",
     "apply_operation",

@@ -6,11 +6,12 @@ POST; after that nothing is sent again without proof that nothing left, or a per
 
 from messaging.mirror import fingerprint
 from messaging.outbox.clock import DatabaseClock, database_clock
-from messaging.outbox.compose import NoSender, compose, open_conversation, sender_of
+from messaging.outbox.compose import NoSender, compose, draft_of, open_conversation, ring, sender_of
 from messaging.outbox.finish import Claim, finish, finish_surely, isolate, reject
 from messaging.outbox.gates import close_gate, open_due_gates, open_gates
-from messaging.outbox.queue import cancel, expire, handled, promote, promote_stranded, reap
+from messaging.outbox.queue import cancel, expire, handled, lock, promote, promote_stranded, reap
 from messaging.outbox.sending import ClaimLost, Sender, begin_post, claim, drain, drain_due, due_conversations, send
+from messaging.outbox.settling import settle
 from messaging.outbox.verdict import Verdict
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "close_gate",
     "compose",
     "database_clock",
+    "draft_of",
     "drain",
     "drain_due",
     "due_conversations",
@@ -35,6 +37,7 @@ __all__ = [
     "finish_surely",
     "handled",
     "isolate",
+    "lock",
     "open_conversation",
     "open_due_gates",
     "open_gates",
@@ -42,6 +45,8 @@ __all__ = [
     "promote_stranded",
     "reap",
     "reject",
+    "ring",
     "send",
     "sender_of",
+    "settle",
 ]

@@ -94,7 +94,7 @@ def _compose(
         occurred_at=now,
         not_before=now + _hold(author, priority),
         send_by=now + PATIENCE[priority],
-        expires_at=now + timedelta(hours=_hours(connection, priority)),
+        expires_at=now + lifetime(connection, priority),
     )
     message.sender_name = message.sender.name if message.sender else ""
     message.fingerprint = fingerprint(draft_of(message).body())
@@ -150,11 +150,12 @@ def _hold(author: User, priority: Priority) -> timedelta:
     return timedelta(seconds=shown) + HOLD_MARGIN
 
 
-def _hours(connection: Connection, priority: Priority) -> int:
-    is_high = priority == Priority.HIGH
-    if connection.fleet is None:
-        return EXPIRES_HIGH_HOURS if is_high else EXPIRES_OTHER_HOURS
-    return connection.fleet.expires_high_hours if is_high else connection.fleet.expires_other_hours
+def lifetime(connection: Connection, priority: Priority) -> timedelta:
+    """How long a message may wait before it is too old to be sent, as its fleet has set it."""
+    is_high, fleet = priority == Priority.HIGH, connection.fleet
+    if fleet is None:
+        return timedelta(hours=EXPIRES_HIGH_HOURS if is_high else EXPIRES_OTHER_HOURS)
+    return timedelta(hours=fleet.expires_high_hours if is_high else fleet.expires_other_hours)
 
 
 def draft_of(message: Message) -> types.MessageDraft:

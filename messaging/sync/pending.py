@@ -10,7 +10,7 @@ from itertools import batched
 from random import Random, SystemRandom
 
 from django.conf import settings
-from django.db.models import F, Max, Q
+from django.db.models import F, Q
 
 from messaging import mirror
 from messaging.catena import errors, types
@@ -121,25 +121,7 @@ class _Look:
         return list(wanted.values())
 
     def _apply(self, page: Sequence[types.Operation]) -> None:
-        """A listing shows the finished ones of the window again each time: those cost one look-up for the page."""
-        stored = Operation.objects.filter(catena_id__in=[record.id for record in page])
-        known = {
-            catena_id: (status, updated_at, log_at)
-            for catena_id, status, updated_at, log_at in stored.annotate(
-                log_at=Max("logs__catena_updated_at")
-            ).values_list("catena_id", "status", "catena_updated_at", "log_at")
-        }
-        for record in page:
-            if known.get(record.id) == _said(record):
-                self.summary.add(OPERATIONS, Counter({Change.SAME: 1}))
-            else:
-                self._apply_one(record)
-
-    def _apply_one(self, record: types.Operation) -> None:
-        is_known = Operation.objects.filter(catena_id=record.id).exists()
-        applied = mirror.apply_operation(record)
-        change = Change.SKIPPED if applied is None else Change.CHANGED if is_known else Change.NEW
-        self.summary.add(OPERATIONS, Counter({change: 1}))
+        self.summary.add(OPERATIONS, mirror.apply_listed(page, self.now))
 
     def _read_one(self, message: Message, progress: Progress) -> None:
         if message.operation is None:
@@ -151,7 +133,10 @@ class _Look:
             self.summary.problems.append(f"Operation {message.operation.catena_id}: {refusal}")
             return
         progress.read += 1
-        self._apply([record])
+        before = Operation.objects.filter(catena_id=record.id).exists()
+        applied = mirror.apply_operation(record)
+        change = Change.SKIPPED if applied is None else Change.CHANGED if before else Change.NEW
+        self.summary.add(OPERATIONS, Counter({change: 1}))
 
     def plan_next(self, rng: Random) -> None:
         """Sets when each is looked at next; messages that are settled by now are left alone."""
@@ -188,7 +173,3 @@ def delay_at(age: float, steps: Sequence[float]) -> float:
 def created(message: Message) -> datetime:
     assert message.operation is not None, "a message that Catena accepted has its operation"
     return message.operation.catena_created_at
-
-
-def _said(record: types.Operation) -> tuple[str, datetime | None, datetime | None]:
-    return record.status, record.updated_at, max((log.updated_at for log in record.logs), default=None)

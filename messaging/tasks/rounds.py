@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from messaging import conf, heartbeat, outbox, sync, tasks
+from messaging import conf, heartbeat, outbox, reconcile, sync, tasks
 from messaging.models import SyncCursor
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ def lanes(senders: Executor) -> list[list[Round]]:
             Round("tidy", TIDY_SECONDS, forget_dead_jobs),
         ],
         [Round("due", KEEPER_SECONDS, partial(drain_due, senders), is_shared=False)],
+        [Round("reconcile", KEEPER_SECONDS, look_for_lost)],
         [Round("operations", settings.OPERATION_SWEEP_SECONDS, sweep_operations)],
         [Round("messages", settings.MESSAGE_SWEEP_SECONDS, sweep_messages)],
         [Round("directory", settings.DIRECTORY_SWEEP_SECONDS, sweep_directory)],
@@ -93,6 +94,10 @@ def drain_due(senders: Executor) -> int:
             break
         before = due
     return found
+
+
+def look_for_lost() -> None:
+    reconcile.look(conf.catena_client(), outbox.database_clock())
 
 
 def sweep_operations() -> None:

@@ -1,0 +1,30 @@
+"""Finds out what became of POSTs whose answer was lost, and records what people decide where that cannot be found out.
+
+Absence never sends. What is found is bound one to one; what is not found goes to a person with the evidence
+(reliability plan 3.4).
+"""
+
+from messaging.reconcile.decide import (
+    AlreadyDecided,
+    NotDecidable,
+    Option,
+    decide,
+    options,
+    stamp,
+)
+from messaging.reconcile.evidence import Evidence, evidence
+from messaging.reconcile.looks import look
+from messaging.reconcile.matching import match
+
+__all__ = [
+    "AlreadyDecided",
+    "Evidence",
+    "NotDecidable",
+    "Option",
+    "decide",
+    "evidence",
+    "look",
+    "match",
+    "options",
+    "stamp",
+]

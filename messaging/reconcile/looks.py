@@ -1,0 +1,163 @@
+"""Looks for lost POSTs in Catena's listings, on a schedule, and keeps each look as evidence."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import batched
+
+from django.db.models import F
+
+from messaging import mirror
+from messaging.catena import errors
+from messaging.catena.client import CatenaClient
+from messaging.models import Connection, Look, SendAttempt
+from messaging.reconcile.absence import absence, question_for, self_test
+from messaging.reconcile.matching import ask, match, nearest, unsettled, window_of
+from messaging.states import MessageState, Question
+
+logger = logging.getLogger(__name__)
+
+S = MessageState
+# After the POST ended, in seconds; then hourly until a day has passed.
+SCHEDULE = (5.0, 15.0, 45.0, 120.0, 300.0, 600.0, 1200.0)
+HOURLY = 3600.0
+LAST_LOOK_AFTER = timedelta(hours=24)
+# Between two looks at least, also after one that came late.
+LEAST_GAP = timedelta(seconds=5)
+# Listings further apart than this are asked for one by one, rather than all that lies between them.
+JOINED_GAP = timedelta(minutes=30)
+AT_ONCE = 500
+RECORDS_AT_ONCE = 500
+REASONS = {
+    Question.ABSENT: "Catena shows no trace of it",
+    Question.UNPROVEN: "It was not found at Catena, which does not prove that it was not sent",
+}
+
+
+@dataclass(slots=True)
+class Summary:
+    """What one round did. `problems` are sentences."""
+
+    looked: int = 0
+    bound: int = 0
+    asked: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Sight:
+    """What one listing showed: its window, whether it was read to the end, and the creation time of each operation.
+
+    `stops_all` says that Catena does not answer anybody now: the other connections stay due.
+    """
+
+    since: datetime
+    until: datetime
+    is_complete: bool = False
+    problem: str = ""
+    stops_all: bool = False
+    created: list[datetime] = field(default_factory=list)
+
+
+def look(client: CatenaClient, now: datetime) -> Summary:
+    """Looks for every lost POST that is due, binds what is found and asks people where nothing more can be learnt.
+
+    Idempotent, and safe in two places at once. Never raises one of Catena's failures: the summary tells.
+    """
+    summary = Summary(bound=match(now))
+    due = unsettled().filter(next_look_at__lte=now).select_related("message__connection")
+    groups: dict[Connection, list[SendAttempt]] = defaultdict(list)
+    for attempt in due.order_by("next_look_at", "id")[:AT_ONCE]:
+        groups[attempt.message.connection].append(attempt)
+    for connection, attempts in groups.items():
+        sights = [_list(client, connection, since, until, now) for since, until in _spans(attempts, now)]
+        summary.problems += [f"{connection}: {sight.problem}" for sight in sights if sight.problem]
+        summary.bound += match(now)
+        for attempt in attempts:
+            _conclude(attempt, sights, now, summary)
+        if any(sight.stops_all for sight in sights):
+            break
+    return summary
+
+
+def _spans(attempts: Sequence[SendAttempt], now: datetime) -> list[tuple[datetime, datetime]]:
+    """The windows of these attempts, neighbours joined: one busy minute is one listing."""
+    spans: list[tuple[datetime, datetime]] = []
+    for since, until in sorted((since, min(until, now)) for since, until in map(window_of, attempts)):
+        if spans and since <= spans[-1][1] + JOINED_GAP:
+            spans[-1] = (spans[-1][0], max(spans[-1][1], until))
+        else:
+            spans.append((since, until))
+    return spans
+
+
+def _list(client: CatenaClient, connection: Connection, since: datetime, until: datetime, now: datetime) -> _Sight:
+    sight = _Sight(since, until)
+    unreadable: list[errors.BadPayload] = []
+    listing = client.list_operations(
+        from_datetime=since,
+        to_datetime=until,
+        connection_id=connection.catena_id,
+        resource="message",
+        operation="create",
+        on_bad=unreadable.append,
+    )
+    try:
+        for page in batched(listing, RECORDS_AT_ONCE):
+            mirror.apply_listed(page, now)
+            sight.created += [record.created_at for record in page if record.created_at]
+    except errors.CatenaError as error:
+        sight.problem = str(error)[:300]
+        sight.stops_all = isinstance(error, errors.RateLimited | errors.Unauthorized | errors.Unavailable)
+        logger.warning("Looking for lost sends of connection %d failed: %s", connection.pk, error)
+    else:
+        sight.problem = f"{len(unreadable)} operations could not be read" if unreadable else ""
+        sight.is_complete = not unreadable
+    return sight
+
+
+def _conclude(attempt: SendAttempt, sights: Sequence[_Sight], now: datetime, summary: Summary) -> None:
+    summary.looked += 1
+    attempt.refresh_from_db()
+    if attempt.operation_id is not None:
+        return
+    since, until = window_of(attempt)
+    sight = next(one for one in sights if one.since <= since and min(until, now) <= one.until)
+    _keep(attempt, sight, now)
+    _plan_next(attempt, now)
+    message = attempt.message
+    if message.state == S.UNKNOWN:
+        found = absence(attempt, list(attempt.searches.all()), self_test(message.connection_id))
+        question = question_for(message, attempt, found, now)
+        if question is not None:
+            summary.asked += ask(message.pk, question, REASONS[question])
+
+
+def _keep(attempt: SendAttempt, sight: _Sight, now: datetime) -> None:
+    since, until = window_of(attempt)
+    shown = [moment for moment in sight.created if since <= moment]
+    Look.objects.create(
+        attempt=attempt,
+        at=now,
+        window_from=since,
+        window_to=min(until, now),
+        is_complete=sight.is_complete,
+        read_count=len(shown),
+        newest_at=max(shown, default=None),
+        nearest=nearest(attempt, attempt.message),
+        problem=sight.problem,
+    )
+
+
+def _plan_next(attempt: SendAttempt, now: datetime) -> None:
+    following = next_look(attempt.finished_at or attempt.posting_at, attempt.looks + 1, now)
+    unsettled().filter(pk=attempt.pk).update(looks=F("looks") + 1, next_look_at=following)
+
+
+def next_look(ended: datetime, looks: int, now: datetime) -> datetime | None:
+    """When to look again after so many looks; None when a day has passed: whoever is asked must decide without more."""
+    offset = SCHEDULE[looks] if looks < len(SCHEDULE) else HOURLY * (looks - len(SCHEDULE) + 1)
+    following = max(ended + timedelta(seconds=offset), now + LEAST_GAP)
+    return following if following <= max(ended + LAST_LOOK_AFTER, now) else None

@@ -1,0 +1,147 @@
+"""Which operation is which lost POST: one to one, by what was sent, where and when. Asks Catena nothing."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, QuerySet
+
+from messaging import outbox
+from messaging.mirror import CREATED_AFTER, CREATED_BEFORE
+from messaging.models import Message, Operation, SendAttempt
+from messaging.states import UNSETTLED_OUTCOMES, MessageState, Question
+
+logger = logging.getLogger(__name__)
+
+S = MessageState
+SEVERAL_REASON = "Several operations at Catena could be this message"
+# Of one text to one driver, more than this many lost POSTs at once are nobody's ordinary day.
+AT_ONCE = 1000
+NEAREST = 3
+# How long after a POST an operation still counts as near it, for the evidence.
+NEAR = timedelta(minutes=30)
+
+
+def unsettled() -> QuerySet[SendAttempt]:
+    """POSTs of which nobody knows what became."""
+    return SendAttempt.objects.filter(outcome__in=UNSETTLED_OUTCOMES, operation=None)
+
+
+def window_of(attempt: SendAttempt) -> tuple[datetime, datetime]:
+    """When the operation of this POST was created, if there is one."""
+    ended = attempt.finished_at or attempt.posting_at
+    return attempt.posting_at - CREATED_BEFORE, ended + CREATED_AFTER
+
+
+def match(now: datetime) -> int:
+    """Binds every lost POST to the stored operation that it became; answers how many were bound.
+
+    Uses what any door has brought in: listings, webhooks, answers. One statement when there is nothing to do. Idempotent.
+    """
+    prints = _prints_with_candidates()
+    return sum(_match_group(connection_id, print_, now) for connection_id, print_ in prints)
+
+
+def match_attempt(attempt: SendAttempt, now: datetime) -> int:
+    """The same for the text of one POST."""
+    connection_id = Message.objects.values_list("connection_id", flat=True).get(pk=attempt.message_id)
+    return _match_group(connection_id, attempt.fingerprint, now) if attempt.fingerprint else 0
+
+
+def _prints_with_candidates() -> list[tuple[int, str]]:
+    free = unbound(Operation.objects.filter(fingerprint=OuterRef("fingerprint"))).filter(
+        connection_id=OuterRef("message__connection_id"),
+        catena_created_at__gte=OuterRef("posting_at") - CREATED_BEFORE,
+    )
+    found = unsettled().exclude(fingerprint="").filter(Exists(free))
+    return list(found.order_by().values_list("message__connection_id", "fingerprint").distinct()[:AT_ONCE])
+
+
+def unbound(operations: QuerySet[Operation]) -> QuerySet[Operation]:
+    """Operations that are no POST of ours yet."""
+    return operations.filter(
+        ~Exists(Message.objects.filter(operation_id=OuterRef("pk"))),
+        ~Exists(SendAttempt.objects.filter(operation_id=OuterRef("pk"))),
+    )
+
+
+def _match_group(connection_id: int, print_: str, now: datetime) -> int:
+    """All lost POSTs of one text to one driver, against all free operations of the same."""
+    if Message.objects.filter(connection_id=connection_id, state=S.POSTING, fingerprint=print_).exists():
+        # Its operation may be listed before its answer is in; the next round tells them apart.
+        return 0
+    attempts = list(
+        unsettled().filter(fingerprint=print_, message__connection_id=connection_id).order_by("posting_at", "id")
+    )
+    operations = _candidates(connection_id, print_, attempts)
+    if len(operations) > len(attempts):
+        _ask_about_several(attempts)
+        return 0
+    return sum(outbox.settle(attempt, operation, now) for attempt, operation in pairs(attempts, operations))
+
+
+def _candidates(connection_id: int, print_: str, attempts: Sequence[SendAttempt]) -> list[Operation]:
+    free = unbound(Operation.objects.filter(connection_id=connection_id, fingerprint=print_))
+    windows = [window_of(attempt) for attempt in attempts]
+    return [
+        operation
+        for operation in free.order_by("catena_created_at", "id")[:AT_ONCE]
+        if any(since <= operation.catena_created_at <= until for since, until in windows)
+    ]
+
+
+def pairs(attempts: Sequence[SendAttempt], operations: Sequence[Operation]) -> list[tuple[SendAttempt, Operation]]:
+    """Oldest to oldest, each in its window: POSTs of the same text to the same driver are interchangeable."""
+    left, found = list(attempts), []
+    for operation in operations:
+        for attempt in left:
+            since, until = window_of(attempt)
+            if since <= operation.catena_created_at <= until:
+                found.append((attempt, operation))
+                left.remove(attempt)
+                break
+    return found
+
+
+def _ask_about_several(attempts: Iterable[SendAttempt]) -> None:
+    looked_for = Message.objects.filter(pk__in={attempt.message_id for attempt in attempts}, state=S.UNKNOWN)
+    for message_id in looked_for.values_list("pk", flat=True):
+        ask(message_id, Question.SEVERAL, SEVERAL_REASON)
+
+
+def ask(message_id: int, question: Question, reason: str) -> bool:
+    """Puts a message of which nothing more will be found before a person. False when it has moved on."""
+    conversation_id = Message.objects.values_list("conversation_id", flat=True).get(pk=message_id)
+    with transaction.atomic():
+        conversation = outbox.lock(conversation_id)
+        asked = Message.objects.filter(pk=message_id, state=S.UNKNOWN).update(
+            state=S.NEEDS_DECISION, question=question, reason=reason
+        )
+        if asked:
+            conversation.summarise()
+    if asked:
+        logger.error("Message %d needs a decision: %s", message_id, question)
+    return bool(asked)
+
+
+def nearest(attempt: SendAttempt, message: Message) -> list[dict[str, Any]]:
+    """Free operations near a POST that share its driver or its text, the closest first, with the fields that differ."""
+    since, until = attempt.posting_at - CREATED_BEFORE, (attempt.finished_at or attempt.posting_at) + NEAR
+    near = unbound(Operation.objects.filter(connection_id=message.connection_id, resource="message"))
+    rows = near.filter(catena_created_at__range=(since, until)).exclude(fingerprint=attempt.fingerprint)
+    ours = outbox.draft_of(message).body()
+    found = []
+    for operation in rows.annotate(apart=F("catena_created_at") - attempt.posting_at).order_by("catena_created_at")[
+        :AT_ONCE
+    ]:
+        differing = [name for name in ours if str(operation.payload.get(name) or "") != str(ours[name] or "")]
+        if "recipient_id" not in differing or "message_text" not in differing:
+            apart = abs((operation.catena_created_at - attempt.posting_at).total_seconds())
+            found.append((apart, operation, differing))
+    found.sort(key=lambda row: row[0])
+    return [
+        {"id": str(operation.catena_id), "created_at": operation.catena_created_at.isoformat(), "differs": differing}
+        for _, operation, differing in found[:NEAREST]
+    ]
