@@ -255,14 +255,18 @@ def begin_post(claimed: Claim, draft: types.MessageDraft, worker: str, now: date
 def _authority(claimed: Claim) -> dict[str, object]:
     """What entitles this POST. Raises `NoAuthority`."""
     message_id = claimed.message_id
-    attempts = SendAttempt.objects.filter(message_id=message_id).order_by("-id")
-    # Every attempt needed a claim of its own, so the first claim has none before it.
-    prior = attempts.first() if claimed.fence > 1 else None
-    if prior is None:
+    # Every attempt and every decision needed a claim of its own, so the first claim has none before it.
+    if claimed.fence == 1:
         return {"authority": Authority.COMPOSE}
-    if prior.outcome in PROVEN_UNSENT_OUTCOMES:
+    prior = SendAttempt.objects.filter(message_id=message_id).order_by("-id").first()
+    if prior is not None and prior.outcome in PROVEN_UNSENT_OUTCOMES:
         return {"authority": Authority.PROOF_NOT_SENT, "prior_attempt": prior}
-    decision = Decision.objects.filter(message_id=message_id, kind=DecisionKind.SEND_AGAIN, sendattempt=None).first()
-    if decision is None:
+    # Only the newest decision counts: one that was never used must not entitle to a POST that nobody wants any more.
+    decision = (
+        Decision.objects.filter(message_id=message_id).exclude(kind=DecisionKind.SEND_NEXT).order_by("-id").first()
+    )
+    if decision is None or decision.kind != DecisionKind.SEND_AGAIN or hasattr(decision, "sendattempt"):
+        if prior is None:
+            return {"authority": Authority.COMPOSE}
         raise NoAuthority("an earlier attempt may have been processed")
     return {"authority": Authority.HUMAN, "decision": decision}
