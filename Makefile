@@ -12,7 +12,7 @@ help:
 	@echo "make demo    the whole product on this machine: prints an address and three log-ins (PORT=8100 for another port)"
 	@echo "make test    all tests, with coverage"
 	@echo "make check   format, lint, types, configuration and migrations"
-	@echo "make bench   what pages cost, against a bare signed-in view"
+	@echo "make bench   what pages cost and what a worker sends, against bare ones"
 	@echo "make setup   only what the others need first: .venv with everything in it"
 	@echo "make clean   removes .venv and caches; keeps var/, where the demo's data is"
 

@@ -38,6 +38,9 @@ DATABASE_URL = DATABASE_URL or embedded.url_of(VAR_DIR / "postgres")
 DATABASES = {"default": database.from_url(DATABASE_URL)}
 # Off behind a pooler that cannot keep prepared statements for a client.
 PREPARED_STATEMENTS = env.flag("PREPARED_STATEMENTS", default=True)
+if PREPARED_STATEMENTS:
+    # Without a number here Django has the driver prepare nothing, asked for or not. Its own queries never are.
+    DATABASES["default"]["OPTIONS"]["prepare_threshold"] = 5
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Parts

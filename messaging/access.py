@@ -3,7 +3,15 @@
 from messaging.models import Connection, FleetMembership, Role, User
 from messaging.models.directory import sees_every_fleet
 
-__all__ = ["can_decide", "can_review", "can_send", "is_administrator", "may_withdraw", "sees_every_fleet"]
+__all__ = [
+    "can_decide",
+    "can_review",
+    "can_send",
+    "is_administrator",
+    "may_send",
+    "may_withdraw",
+    "sees_every_fleet",
+]
 
 
 def is_administrator(user: User) -> bool:
@@ -22,10 +30,18 @@ def can_decide(user: User, connection: Connection) -> bool:
 
 def can_send(user: User, connection: Connection) -> bool:
     """Whether this person may write to drivers on this connection. Asked when composing and again when claiming."""
-    if not user.is_active or user.is_superuser:
-        return user.is_active
+    is_member = user.is_active and not user.is_superuser and _is_member(user, connection)
+    return may_send(is_active=user.is_active, is_superuser=user.is_superuser, is_member=is_member)
+
+
+def _is_member(user: User, connection: Connection) -> bool:
     fleet_id = connection.fleet_id
     return fleet_id is not None and FleetMembership.objects.filter(user_id=user.pk, fleet_id=fleet_id).exists()
+
+
+def may_send(*, is_active: bool, is_superuser: bool, is_member: bool) -> bool:
+    """The rule of `can_send`, for a claim that has read its facts with the message."""
+    return is_active and (is_superuser or is_member)
 
 
 def may_withdraw(user: User, author_id: int | None) -> bool:

@@ -18,7 +18,7 @@ from messaging.models import User
 from messaging.models.conversation import READ_THROUGH_SQL
 from messaging.models.directory import visible_connections_sql
 from messaging.models.outlook import ClosedGate, ClosedGates
-from messaging.models.statements import reading_cursor
+from messaging.models.statements import prepared_cursor
 
 SNAPSHOT = re.compile(r"(\d{1,19}):(\d{1,19}):((?:\d{1,19})(?:,\d{1,19})*)?", re.ASCII)
 # A page that slept longer than this reloads its list instead of being told every change.
@@ -181,7 +181,7 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None) -> G
 
     A row that is read after this look with the returned cursor's successor may be told again, never skipped.
     """
-    with reading_cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(_glance_sql(user, scope, has_cursor=since is not None), parameters(user, scope, since))
         snapshot, changed, lively, unread, attention, gates = cursor.fetchone()
     return Glance(

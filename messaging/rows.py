@@ -18,7 +18,7 @@ from messaging.models import User
 from messaging.models.conversation import READ_THROUGH_SQL
 from messaging.models.directory import provider_name, sees_every_fleet, visible_connections_sql
 from messaging.models.outlook import ClosedGates, delivery_of
-from messaging.models.statements import reading_cursor
+from messaging.models.statements import prepared_cursor
 from messaging.states import CANCELLABLE_STATES, REPEATABLE_STATES, Direction, MessageState
 
 Row = dict[str, Any]
@@ -78,7 +78,7 @@ MOST_NAMED = 200
 
 
 def _read(sql: str, parameters: dict[str, Any]) -> list[Row]:
-    with reading_cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(sql, parameters)
         names = _names.get(sql)
         if names is None:
@@ -355,7 +355,7 @@ def fleet_choices(user: User, most: int) -> list[tuple[int, str]]:
         if sees_every_fleet(user)
         else "id IN (SELECT fleet_id FROM messaging_fleetmembership WHERE user_id = %(user)s)"
     )
-    with reading_cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(
             f"SELECT id, name FROM messaging_fleet WHERE withdrawn_at IS NULL AND {mine} ORDER BY name, id LIMIT {most}",
             {"user": user.pk},

@@ -14,7 +14,7 @@ from messaging.insight.health import COUNTS, Counts, counts_of
 from messaging.models import Connection, Conversation, Fleet, FleetUser, User
 from messaging.models.conversation import READ_THROUGH_SQL
 from messaging.models.directory import visible_connections_sql
-from messaging.models.statements import reading_cursor
+from messaging.models.statements import prepared_cursor
 
 _DRIVER = (
     "id",
@@ -89,7 +89,7 @@ class Head:
 def head(user: User, uuid: UUID) -> Head | None:
     """None when there is no such conversation, or not for this person. One query."""
     where = f"WHERE c.uuid = %(uuid)s AND {visible_connections_sql(user, 'c.connection_id')}"
-    with reading_cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(_HEAD + where, {"user": user.pk, "joined": user.date_joined, "uuid": uuid})
         found = cursor.fetchone()
         names = [column.name for column in cursor.description or ()]

@@ -13,7 +13,7 @@ from messaging.mirror.directory import (
 from messaging.mirror.fingerprint import fingerprint, is_new_message
 from messaging.mirror.listing import CREATED_AFTER, CREATED_BEFORE, apply_listed
 from messaging.mirror.messages import adopt_record, apply_message, apply_messages
-from messaging.mirror.operations import apply_operation, bind_found, bind_operation
+from messaging.mirror.operations import apply_operation, bind_found, bind_operation, bind_posted
 from messaging.mirror.reasons import plain_reason
 from messaging.mirror.redaction import redact_headers
 
@@ -34,6 +34,7 @@ __all__ = [
     "apply_tsp",
     "bind_found",
     "bind_operation",
+    "bind_posted",
     "fingerprint",
     "is_new_message",
     "plain_reason",

@@ -1,4 +1,4 @@
-"""A cursor for statements written by hand and asked on every page and poll: planned once per connection."""
+"""A cursor for statements written by hand and repeated often, by every page or for every message: planned once."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ class PreparedCursor(ServerBindingCursor):
         return super().execute(query, params, **{**options, "prepare": True})  # type: ignore[misc]
 
 
-def reading_cursor() -> CursorWrapper:
-    """Like `connection.cursor()`, for the few statements that every page repeats with other values.
+def prepared_cursor() -> CursorWrapper:
+    """Like `connection.cursor()`, for the few statements that are repeated all the time with other values.
 
     Counted and logged like any other cursor of Django. Falls back to the ordinary one when PREPARED_STATEMENTS is off,
     which a connection pooler that cannot keep statements needs.

@@ -5,12 +5,13 @@ POST; after that nothing is sent again without proof that nothing left, or a per
 """
 
 from messaging.mirror import fingerprint
+from messaging.outbox.claiming import Claim, Sender, claim, due_conversations
 from messaging.outbox.clock import DatabaseClock, database_clock
 from messaging.outbox.compose import NoSender, compose, draft_of, open_conversation, ring, sender_of
-from messaging.outbox.finish import Claim, finish, finish_surely, isolate, reject
+from messaging.outbox.finish import finish, finish_surely, isolate, reject
 from messaging.outbox.gates import close_gate, open_due_gates, open_gates
 from messaging.outbox.queue import cancel, expire, handled, lock, promote, promote_stranded, reap
-from messaging.outbox.sending import ClaimLost, Sender, begin_post, claim, drain, drain_due, due_conversations, send
+from messaging.outbox.sending import ClaimLost, begin_post, drain, drain_due, send
 from messaging.outbox.settling import settle
 from messaging.outbox.verdict import Verdict
 

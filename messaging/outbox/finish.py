@@ -4,15 +4,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
-from django.db.models import Q
 
 from messaging import mirror
-from messaging.models import Message, Operation, SendAttempt
+from messaging.models import Message, SendAttempt
+from messaging.models.statements import prepared_cursor
+from messaging.outbox.claiming import Claim
 from messaging.outbox.compose import ring
 from messaging.outbox.gates import close_gate
 from messaging.outbox.queue import FIRST_LOOK_AFTER, lock, promote, unknown_columns
@@ -35,17 +35,19 @@ BACK_OFF_FIRST, BACK_OFF_MOST = 2.0, 300.0
 SHORTEST_WAIT = 0.1
 # Between two tries to record an outcome while the database is away.
 RETRY_SECONDS = 0.5
+# Only an attempt that is open, or whose answer was lost, may still learn how it ended.
+CLOSE_SQL = f"""
+UPDATE messaging_sendattempt a
+SET outcome = %(outcome)s, finished_at = %(now)s, http_status = %(http_status)s::smallint, error_class = %(error_class)s,
+    error_text = %(error_text)s, next_look_at = %(next_look_at)s::timestamptz,
+    operation_id = coalesce(
+        (SELECT o.id FROM messaging_operation o WHERE o.catena_id = %(operation)s::uuid
+            AND NOT EXISTS (SELECT 1 FROM messaging_sendattempt t WHERE t.operation_id = o.id)),
+        a.operation_id)
+WHERE a.message_id = %(message)s AND a.fence = %(fence)s
+  AND (a.outcome IS NULL OR a.outcome IN ({", ".join(f"'{outcome}'" for outcome in sorted(UNSETTLED_OUTCOMES))}))
+"""  # noqa: S608 (our own words)
 NO_AUTHORITY_REASON = "An earlier attempt may have been sent, so Backhaul does not repeat it by itself."
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One worker's right to send one message. `ends_at` is on this process's monotonic clock."""
-
-    message_id: int
-    conversation_id: int
-    fence: int
-    ends_at: float
 
 
 def finish_surely(
@@ -53,7 +55,6 @@ def finish_surely(
     verdict: Verdict,
     clock: Callable[[], datetime],
     jitter: Callable[[float, float], float],
-    message: Message | None = None,
 ) -> None:
     """`finish`, again and again until the lease ends, while the database is away or a sweep brings the same record at the
     same moment. Then the reaper takes over.
@@ -61,7 +62,7 @@ def finish_surely(
     while True:
         try:
             now = clock()
-            finish(claim, verdict, now, _wait(claim, verdict, now, jitter), message)
+            finish(claim, verdict, now, _wait(claim, verdict, now, jitter))
             return
         except (OperationalError, InterfaceError, IntegrityError) as error:
             if time.monotonic() > claim.ends_at or connection.in_atomic_block:
@@ -71,17 +72,14 @@ def finish_surely(
             threading.Event().wait(RETRY_SECONDS)
 
 
-def finish(
-    claim: Claim, verdict: Verdict, now: datetime, wait: timedelta = timedelta(0), message: Message | None = None
-) -> bool:
+def finish(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta = timedelta(0)) -> bool:
     """Records the outcome, frees or keeps the head, promotes the next: one transaction. `wait` is until the next try.
 
-    `message` saves a look when the caller has read it, with its connection, at any time since the claim.
     False when the message has moved on; then only an operation id still counts, because it is strictly more knowledge.
     """
     with transaction.atomic():
         conversation = lock(claim.conversation_id)
-        moved, wants_summary = _move(claim, verdict, now, wait, message)
+        moved, wants_summary = _move(claim, verdict, now, wait)
         if moved:
             _close_attempt(claim, verdict, now)
             promote(conversation, going_on_until=now)
@@ -93,11 +91,11 @@ def finish(
     return moved
 
 
-def _move(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta, message: Message | None) -> tuple[bool, bool]:
+def _move(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta) -> tuple[bool, bool]:
     """Whether the message moved, and whether that changes what its conversation says of itself."""
     match verdict.outcome:
         case AttemptOutcome.ACCEPTED:
-            return _accept(claim, verdict, now, message)
+            return _accept(claim, verdict, now)
         case AttemptOutcome.REFUSED:
             moved = _set(claim, {S.POSTING}, _settled(verdict, now))
             return moved, moved
@@ -124,14 +122,11 @@ def _settled(verdict: Verdict, now: datetime) -> dict[str, Any]:
     }
 
 
-def _accept(claim: Claim, verdict: Verdict, now: datetime, known: Message | None) -> tuple[bool, bool]:
+def _accept(claim: Claim, verdict: Verdict, now: datetime) -> tuple[bool, bool]:
     """Also from UNKNOWN, when the reaper gave this worker up too early."""
     assert verdict.operation is not None
-    if known is not None:
-        # What nearly always holds; the conditional UPDATE decides.
-        known.state, known.fence = S.POSTING, claim.fence
-        if mirror.bind_operation(known, verdict.operation, now):
-            return True, known.state in ATTENTION_STATES
+    if mirror.bind_posted(claim.message_id, claim.fence, claim.connection_id, verdict.operation, now):
+        return True, False
     message = Message.objects.select_related("connection").get(pk=claim.message_id)
     before = message.state
     if message.fence == claim.fence and mirror.bind_operation(message, verdict.operation, now):
@@ -155,18 +150,19 @@ def _requeue(
 
 
 def _close_attempt(claim: Claim, verdict: Verdict, now: datetime) -> None:
-    attempts = SendAttempt.objects.filter(message_id=claim.message_id, fence=claim.fence)
-    columns: dict[str, Any] = {
-        "outcome": verdict.outcome,
-        "finished_at": now,
+    values: dict[str, Any] = {
+        "message": claim.message_id,
+        "fence": claim.fence,
+        "outcome": verdict.outcome.value,
+        "now": now,
         "http_status": verdict.http_status,
         "error_class": verdict.error_class[:100],
         "error_text": verdict.error_text,
         "next_look_at": now + FIRST_LOOK_AFTER if verdict.outcome in UNSETTLED_OUTCOMES else None,
+        "operation": verdict.operation.id if verdict.operation is not None else None,
     }
-    if verdict.operation is not None:
-        columns["operation"] = Operation.objects.filter(catena_id=verdict.operation.id, send_attempt=None).first()
-    attempts.filter(Q(outcome=None) | Q(outcome__in=UNSETTLED_OUTCOMES)).update(**columns)
+    with prepared_cursor() as cursor:
+        cursor.execute(CLOSE_SQL, values)
     if claim.fence > 1:
         _recall_earlier(claim, now)
 

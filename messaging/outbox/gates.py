@@ -17,6 +17,10 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE = timedelta(seconds=15)
 LONGEST_PAUSE = timedelta(minutes=15)
+# `open_gates` for a statement written by hand: a message `m`, at the moment `now`.
+OPEN_GATES_SQL = """NOT EXISTS (
+        SELECT 1 FROM messaging_gate g WHERE (g.connection_id IS NULL OR g.connection_id = m.connection_id)
+        AND (g.state = 'locked' OR g.state = 'closed' AND (g.until IS NULL OR g.until > %(now)s)))"""
 
 
 def open_gates(now: datetime) -> Q:

@@ -8,10 +8,11 @@ import logging
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Case, Exists, F, OuterRef, Q, When
+from django.db.models import Exists, F, OuterRef, Q
 
+from messaging import doorbell
 from messaging.models import AuditEntry, Conversation, Message, SendAttempt, User
-from messaging.outbox.compose import ring
+from messaging.models.statements import prepared_cursor
 from messaging.states import ATTENTION_STATES, CANCELLABLE_STATES, HEAD_STATES, AttemptOutcome, MessageState, Question
 
 logger = logging.getLogger(__name__)
@@ -22,31 +23,42 @@ FIRST_LOOK_AFTER = timedelta(seconds=5)
 POISON_CLAIMS = 5
 POISON_REASON = "Backhaul stopped several times while preparing this message. Nothing was sent."
 BATCH = 500
+HEADS = ", ".join(f"'{state}'" for state in sorted(HEAD_STATES))
+PROMOTE_SQL = f"""
+UPDATE messaging_message m SET state = 'queued'
+WHERE m.id = (SELECT w.id FROM messaging_message w WHERE w.conversation_id = %(conversation)s AND w.state = 'waiting'
+    AND NOT w.detached ORDER BY w.seq LIMIT 1)
+  AND m.state = %(waiting)s AND NOT EXISTS (SELECT 1 FROM messaging_message h WHERE h.conversation_id = %(conversation)s
+    AND h.state IN ({HEADS}) AND NOT h.detached)
+RETURNING m.id, m.not_before, m.priority
+"""  # noqa: S608 (our own words)
 
 
 def lock(conversation_id: int) -> Conversation:
     """The conversation with its row locked: first in the lock order. Only inside a transaction."""
-    return Conversation.objects.select_for_update().only("pk").get(pk=conversation_id)
+    with prepared_cursor() as cursor:
+        cursor.execute("SELECT id FROM messaging_conversation WHERE id = %s FOR UPDATE", [conversation_id])
+        row = cursor.fetchone()
+    if row is None:
+        raise Conversation.DoesNotExist
+    return Conversation.from_db(None, ["id"], row)
 
 
-def promote(conversation: Conversation, going_on_until: datetime | None = None) -> Message | None:
-    """Queues the first waiting message when there is no head, and rings for it. The caller holds the lock.
+def promote(conversation: Conversation, going_on_until: datetime | None = None) -> int | None:
+    """Queues the first waiting message when there is no head, and rings for it; its id. The caller holds the lock.
 
     None when there is nothing to promote; safe to call at any time. A caller that itself goes on with what is due by
     `going_on_until` needs no ring for that.
     """
-    line = Message.objects.filter(conversation=conversation, state__in=[*HEAD_STATES, S.WAITING], detached=False)
-    line = line.only("uuid", "state", "not_before", "priority", "conversation_id")
-    waiting = line.order_by(Case(When(state=S.WAITING, then=1), default=0), "seq").first()
-    if waiting is None or waiting.state != S.WAITING:
+    with prepared_cursor() as cursor:
+        cursor.execute(PROMOTE_SQL, {"conversation": conversation.pk, "waiting": S.WAITING.value})
+        row = cursor.fetchone()
+    if row is None:
         return None
-    if not Message.objects.filter(pk=waiting.pk, state=S.WAITING).update(state=S.QUEUED):
-        return None
-    waiting.state = S.QUEUED
-    assert waiting.not_before is not None
-    if going_on_until is None or waiting.not_before > going_on_until:
-        ring(waiting)
-    return waiting
+    message_id, due, priority = row
+    if going_on_until is None or due > going_on_until:
+        doorbell.ring_drain(conversation.pk, at=due, priority=priority)
+    return int(message_id)
 
 
 def promote_stranded() -> int:
@@ -59,7 +71,7 @@ def promote_stranded() -> int:
             promoted = promote(lock(conversation_id))
         if promoted is not None:
             found += 1
-            logger.error("Message %s had been left waiting behind nobody", promoted.uuid)
+            logger.error("Message %d had been left waiting behind nobody", promoted)
     return found
 
 

@@ -7,8 +7,10 @@ import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dashboard import embedded
+from tests.benchmarks import outbox
 from tests.benchmarks.server import Request, Server, cursor_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -91,8 +93,8 @@ def in_turn(servers: list[Server], requests: list[Request], times: int) -> list[
     return [Figure(*(statistics.fmean(column) for column in zip(*kept, strict=True))) for kept in costs]
 
 
-def report_pages(figures: Figures) -> list[dict[str, object]]:
-    lines: list[dict[str, object]] = []
+def report_pages(figures: Figures) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
     print(f"\n{'request':<28}{'CPU ms':>8}{'wall ms':>9}{'x bare':>8}{'goal':>7}")
     for name, found in figures.items():
         middle = sorted(found, key=lambda figure: figure.ratio)[len(found) // 2]
@@ -106,7 +108,7 @@ def report_pages(figures: Figures) -> list[dict[str, object]]:
     return lines
 
 
-def report_growth(small: Figures, large: Figures, sizes: tuple[int, int]) -> list[dict[str, object]]:
+def report_growth(small: Figures, large: Figures, sizes: tuple[int, int]) -> list[dict[str, Any]]:
     lines = []
     print(f"\n{'growth ' + ' -> '.join(f'{size:,}' for size in sizes):<36}{'CPU x':>8}{'wall x':>8}{'goal':>7}")
     for name in small:
@@ -121,24 +123,33 @@ def report_growth(small: Figures, large: Figures, sizes: tuple[int, int]) -> lis
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
-    parser.add_argument("scenario", nargs="*", choices=["anchors", "pages", "growth", []], default=[])
+    parser.add_argument("scenario", nargs="*", choices=["anchors", "pages", "growth", "outbox", []], default=[])
     parser.add_argument("--sizes", default="10000,100000", help="message counts of the two databases")
     parser.add_argument("--quick", action="store_true", help="fewer requests a round")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     chosen = parser.parse_args()
+    dsn = embedded.url_of(ROOT / "var" / "postgres")
+    lines: list[dict[str, Any]] = []
+    if not chosen.scenario or set(chosen.scenario) - {"outbox"}:
+        lines += pages(dsn, chosen)
+    if not chosen.scenario or "outbox" in chosen.scenario:
+        lines += outbox.report(dsn, is_quick=chosen.quick)
+    if chosen.json:
+        chosen.json.write_text(json.dumps({"figures": lines}, indent=1))
+    return int(any(line["goal"] and line["ratio"] > line["goal"] * SLACK for line in lines))
+
+
+def pages(dsn: str, chosen: argparse.Namespace) -> list[dict[str, Any]]:
     small, large = (int(size) for size in chosen.sizes.split(","))
     times, count = (40, 3) if chosen.quick else (120, 5)
     print(f"load {os.getloadavg()[0]:.1f}, {count} interleaved rounds of {times} requests, one web process each")
-    dsn = embedded.url_of(ROOT / "var" / "postgres")
     with Server(dsn, small) as first, Server(dsn, large) as second:
         print(f"long thread: {first.facts['thread_length']} and {second.facts['thread_length']} messages")
         figures = rounds([first, second], count, times)
-    lines = report_pages(figures[1]) if set(chosen.scenario) != {"growth"} else []
+    lines = report_pages(figures[1]) if set(chosen.scenario) - {"outbox"} != {"growth"} else []
     if not chosen.scenario or "growth" in chosen.scenario:
         lines += report_growth(figures[0], figures[1], (small, large))
-    if chosen.json:
-        chosen.json.write_text(json.dumps({"figures": lines}, indent=1))
-    return int(any(line["goal"] and line["ratio"] > line["goal"] * SLACK for line in lines))  # type: ignore[operator]
+    return lines
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ class Server:
         total = 0.0
         for child in psutil.Process(self.process.pid).children(recursive=True):
             with suppress(psutil.NoSuchProcess, OSError):
-                total += _seconds_on_core(child)
+                total += seconds_on_core(child)
         return total
 
     def cost(self, request: Request, times: int) -> tuple[float, float]:
@@ -130,7 +130,7 @@ class Server:
             connection.execute(sql)  # type: ignore[arg-type]
 
 
-def _seconds_on_core(process: psutil.Process) -> float:
+def seconds_on_core(process: psutil.Process) -> float:
     threads = list(Path(f"/proc/{process.pid}/task").glob("*/schedstat"))
     if threads:
         return sum(int(path.read_text().split()[0]) for path in threads) / 1e9

@@ -87,14 +87,14 @@ def test_nobody_is_promoted_past_a_head(conversation: models.Conversation, state
 def test_the_lowest_number_is_promoted_first(conversation: models.Conversation) -> None:
     later = in_state(conversation, S.WAITING, seq=8, occurred_at=NOW - timedelta(hours=1))
     first = in_state(conversation, S.WAITING, seq=3)
-    assert outbox.promote(conversation) == first
+    assert outbox.promote(conversation) == first.pk
     assert (state_of(first), state_of(later)) == (S.QUEUED, S.WAITING)
 
 
 def test_a_detached_head_lets_the_next_one_go(conversation: models.Conversation) -> None:
     in_state(conversation, S.NEEDS_DECISION, detached=True)
     waiting = in_state(conversation, S.WAITING)
-    assert outbox.promote(conversation) == waiting
+    assert outbox.promote(conversation) == waiting.pk
 
 
 def test_the_sweep_finds_messages_that_wait_behind_nobody(conversation: models.Conversation) -> None:

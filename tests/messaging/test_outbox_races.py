@@ -147,6 +147,19 @@ def test_only_the_owner_of_the_fence_begins_a_post(talk: models.Conversation, ma
 
 
 @with_commits
+def test_intent_is_refused_inside_a_transaction(talk: models.Conversation, mara: models.User) -> None:
+    """There it would be committed after its POST, or never."""
+    (message,) = fill(talk, mara, 1)
+    claimed = outbox.claim(talk.pk, sender())
+    assert claimed is not None
+    with transaction.atomic(), pytest.raises(RuntimeError):
+        begin(claimed)
+    message.refresh_from_db()
+    assert (message.state, message.send_attempts.count()) == (S.CLAIMED, 0)
+    assert begin(claimed).fence == 1
+
+
+@with_commits
 def test_two_reapers_find_each_row_once(mara: models.User) -> None:
     past = timezone.now() - timedelta(seconds=1)
     for state in (S.CLAIMED, S.POSTING):

@@ -1,0 +1,32 @@
+"""Statements written by hand are planned once per database session, unless a pooler forbids it."""
+
+import pytest
+from django.conf import LazySettings
+from django.db import connection
+
+from messaging.models.statements import prepared_cursor
+
+pytestmark = pytest.mark.django_db
+STATEMENT = "SELECT %s::int + 4711"
+
+
+def kept() -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement FROM pg_prepared_statements WHERE statement LIKE %s", ["%4711%"])
+        return [row[0] for row in cursor.fetchall()]
+
+
+def test_a_statement_written_by_hand_is_kept_by_the_database() -> None:
+    with prepared_cursor() as cursor:
+        cursor.execute(STATEMENT, [1])
+        assert cursor.fetchone() == (4712,)
+    assert len(kept()) == 1
+
+
+def test_nothing_is_kept_behind_a_pooler_that_cannot_keep_it(settings: LazySettings) -> None:
+    settings.PREPARED_STATEMENTS = False
+    before = kept()
+    with prepared_cursor() as cursor:
+        cursor.execute(STATEMENT.replace("::int", "::bigint"), [1])
+        assert cursor.fetchone() == (4712,)
+    assert kept() == before
