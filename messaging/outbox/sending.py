@@ -158,7 +158,8 @@ def begin_post(claimed: Claim, draft: types.MessageDraft, worker: str, now: date
     Whoever returns from here with a commit owns the only open attempt of this message.
     """
     if claimed.fence == 1:
-        # Every attempt needed a claim of its own, so the first claim has none before it. One statement, so it commits.
+        # Every attempt and every decision needed a claim of its own, so the first claim has none before it.
+        # One statement outside of a transaction: it is committed when it returns.
         _refuse_surrounding_transaction()
         return _record(claimed, draft, worker, now, {"authority": Authority.COMPOSE})
     with transaction.atomic(durable=True):
@@ -202,12 +203,13 @@ def _authority(claimed: Claim) -> dict[str, Any]:
     if not held.select_for_update().values_list("pk").first():
         raise ClaimLost("the claim has ended")
     prior = SendAttempt.objects.filter(message_id=claimed.message_id).order_by("-id").first()
-    if prior is None:
-        return {"authority": Authority.COMPOSE}
-    if prior.outcome in PROVEN_UNSENT_OUTCOMES:
+    if prior is not None and prior.outcome in PROVEN_UNSENT_OUTCOMES:
         return {"authority": Authority.PROOF_NOT_SENT, "prior_attempt_id": prior.pk}
-    decisions = Decision.objects.filter(message_id=claimed.message_id, kind=DecisionKind.SEND_AGAIN)
-    decision = decisions.filter(sendattempt=None).first()
-    if decision is None:
+    # Only the newest decision counts: one that was never used must not entitle to a POST that nobody wants any more.
+    decisions = Decision.objects.filter(message_id=claimed.message_id).exclude(kind=DecisionKind.SEND_NEXT)
+    decision = decisions.order_by("-id").first()
+    if decision is None or decision.kind != DecisionKind.SEND_AGAIN or hasattr(decision, "sendattempt"):
+        if prior is None:
+            return {"authority": Authority.COMPOSE}
         raise NoAuthority("an earlier attempt may have been processed")
     return {"authority": Authority.HUMAN, "decision_id": decision.pk}
