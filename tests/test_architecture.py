@@ -35,6 +35,7 @@ FLOORS = {
     "messaging.rows": 5,
     "messaging.threads": 5,
     "messaging.insight": 5,
+    "messaging.verify": 5,
     "messaging.processes": 5,
     "messaging.views": 6,
     "messaging.admin": 6,

@@ -1,0 +1,301 @@
+"""Each rule finds the breach that it is for: planted with its guard taken away, inside a transaction that is rolled back."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection as database
+from django.utils import timezone
+
+from messaging import models, outbox
+from messaging.states import AttemptOutcome, MessageState
+from messaging.verify import CHECKS, GUARDS, INDEXES, PUNCTUAL, RULES, TRIGGERS, keep, verify
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+S = MessageState
+O = AttemptOutcome  # noqa: E741
+LONG_AGO = timezone.now() - timedelta(hours=3)
+TABLES = {"message": "messaging_message", "attempt": "messaging_sendattempt"}
+
+
+def drop_guards() -> None:
+    """Takes every constraint and trigger of messages and attempts away, so that any nonsense can be written."""
+    with database.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        for name in INDEXES:
+            table = TABLES[name.partition("_")[0]]
+            cursor.execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}")
+            cursor.execute(f"DROP INDEX IF EXISTS {name}")
+        for name in CHECKS:
+            cursor.execute(f"ALTER TABLE {TABLES[name.partition('_')[0]]} DROP CONSTRAINT {name}")
+        cursor.execute("DROP TRIGGER sendattempt_authority ON messaging_sendattempt")
+        cursor.execute("DROP TRIGGER sendattempt_finished_once ON messaging_sendattempt")
+        for table in ("messaging_sendattempt", "messaging_message"):
+            cursor.execute(
+                "SELECT conname FROM pg_constraint WHERE conrelid = %s::regclass AND contype = 'u'"
+                " AND conname ~ '(decision|prior_attempt|operation)'",
+                [table],
+            )
+            for (name,) in cursor.fetchall():
+                cursor.execute(f'ALTER TABLE {table} DROP CONSTRAINT "{name}"')
+
+
+def composed(talk: models.Conversation, **columns: Any) -> models.Message:
+    """An outgoing message as composing leaves it, with its audit entry."""
+    message: models.Message = factories.OutgoingFactory(conversation=talk, **columns)
+    models.AuditEntry.objects.create(action="compose", message=message, conversation=talk)
+    talk.summarise()
+    return message
+
+
+def posted(message: models.Message, **columns: Any) -> models.SendAttempt:
+    attempt: models.SendAttempt = factories.SendAttemptFactory(message=message, **{"outcome": O.AMBIGUOUS, **columns})
+    models.Message.objects.filter(pk=message.pk, fence__lt=attempt.fence).update(fence=attempt.fence)
+    return attempt
+
+
+def operation(talk: models.Conversation, **columns: Any) -> models.Operation:
+    made: models.Operation = factories.OperationFactory(connection=talk.connection, **columns)
+    return made
+
+
+def unknown(talk: models.Conversation, **columns: Any) -> models.Message:
+    message = composed(talk, **{"state": S.UNKNOWN, "unknown_since": timezone.now(), **columns})
+    posted(message, next_look_at=timezone.now())
+    return message
+
+
+def bound(talk: models.Conversation, state: S = S.ACCEPTED, status: str = "pending", **columns: Any) -> models.Message:
+    message = composed(
+        talk, state=state, operation=operation(talk, status=status), next_poll_at=timezone.now(), **columns
+    )
+    posted(message, outcome=O.ACCEPTED, operation=message.operation)
+    return message
+
+
+def put(message: models.Message, **columns: Any) -> None:
+    models.Message.objects.filter(pk=message.pk).update(**columns)
+
+
+Plant = Callable[[models.Conversation], Any]
+
+
+def _two_heads(talk: models.Conversation) -> None:
+    composed(talk), composed(talk)
+
+
+def _stranded(talk: models.Conversation) -> None:
+    composed(talk, state=S.WAITING)
+
+
+def _hole(talk: models.Conversation) -> None:
+    put(composed(talk), seq=7)
+
+
+def _overtaken(talk: models.Conversation) -> None:
+    first, second = composed(talk, state=S.ACCEPTED), composed(talk, state=S.ACCEPTED)
+    for message in (second, first):
+        put(message, operation=operation(talk), next_poll_at=timezone.now())
+        message.refresh_from_db()
+        posted(message, outcome=O.ACCEPTED, operation=message.operation)
+
+
+def _twice_composed(talk: models.Conversation) -> None:
+    message = unknown(talk)
+    posted(message, fence=2)
+
+
+def _false_proof(talk: models.Conversation) -> None:
+    message = unknown(talk)
+    posted(message, fence=2, authority="proof_not_sent", prior_attempt=message.send_attempts.get())
+
+
+def _decision_of_another(talk: models.Conversation) -> None:
+    message = unknown(talk)
+    other = composed(factories.ConversationFactory(connection=talk.connection))
+    decision = models.Decision.objects.create(message=other, user=message.author, kind="send_again", reason="Yes")
+    posted(message, fence=2, authority="human", decision=decision)
+
+
+def _decision_used_twice(talk: models.Conversation) -> None:
+    message = unknown(talk)
+    decision = models.Decision.objects.create(message=message, user=message.author, kind="send_again", reason="Yes")
+    for fence in (2, 3):
+        posted(message, fence=fence, authority="human", decision=decision)
+
+
+def _shared_operation(talk: models.Conversation) -> None:
+    message = unknown(talk)
+    shared = operation(talk)
+    other = unknown(factories.ConversationFactory(connection=talk.connection))
+    models.SendAttempt.objects.filter(message__in=[message, other]).update(operation=shared)
+    for one in (message, other):
+        put(one, operation=shared, state=S.ACCEPTED, next_poll_at=timezone.now())
+
+
+def _foreign_operation(talk: models.Conversation) -> None:
+    message = bound(talk)
+    models.Operation.objects.update(connection=factories.ConnectionFactory())
+    assert message
+
+
+def _other_text(talk: models.Conversation) -> None:
+    message = bound(talk)
+    models.Operation.objects.update(fingerprint="a" * 64)
+    models.SendAttempt.objects.update(fingerprint="b" * 64, outcome=O.LOST)
+    assert message
+
+
+def _unbound_acceptance(talk: models.Conversation) -> None:
+    message = unknown(talk)
+    models.SendAttempt.objects.filter(message=message).update(outcome=O.ACCEPTED)
+
+
+def _silently_twice(talk: models.Conversation) -> None:
+    message = bound(talk)
+    posted(message, fence=2, operation=operation(talk))
+
+
+def _two_resends(talk: models.Conversation) -> None:
+    failed = bound(talk, S.FAILED, "failed")
+    for _ in range(2):
+        other = factories.ConversationFactory(connection=talk.connection)
+        composed(other, retry_of=failed)
+
+
+PLANTS: dict[str, Plant] = {
+    "one_head": _two_heads,
+    "waits_behind_somebody": _stranded,
+    "sequence_is_whole": _hole,
+    "posted_in_order": _overtaken,
+    "detached_by_decision": lambda talk: unknown(talk, detached=True),
+    "detached_only_if_ambiguous": lambda talk: composed(talk, detached=True),
+    "one_open_attempt": lambda talk: [
+        posted(message, fence=fence, outcome=None, finished_at=None)
+        for message in [composed(talk, state=S.POSTING, lease_until=timezone.now())]
+        for fence in (1, 2)
+    ],
+    "open_attempt_while_posting": lambda talk: composed(talk, state=S.POSTING, lease_until=timezone.now()),
+    "first_attempt_is_composed": _twice_composed,
+    "proof_proves": _false_proof,
+    "human_has_decision": _decision_of_another,
+    "one_post_per_decision": _decision_used_twice,
+    "one_attempt_per_operation": _shared_operation,
+    "finished_attempt_has_end": lambda talk: posted(composed(talk), finished_at=None),
+    "fence_of_its_message": lambda talk: put(posted(composed(talk), fence=3).message, fence=2),
+    "operation_of_same_connection": _foreign_operation,
+    "operation_is_what_was_posted": _other_text,
+    "accepted_means_bound": _unbound_acceptance,
+    "bound_states_have_operation": lambda talk: composed(talk, state=S.ACCEPTED, next_poll_at=timezone.now()),
+    "one_message_per_operation": _shared_operation,
+    "operation_needs_attempt": lambda talk: models.SendAttempt.objects.filter(message=bound(talk)).update(
+        operation=None, outcome=O.LOST
+    ),
+    "state_follows_operation": lambda talk: bound(talk, S.SUCCEEDED, "failed"),
+    "unknown_is_unsettled": lambda talk: composed(talk, state=S.UNKNOWN, unknown_since=timezone.now()),
+    "unknown_is_looked_for": lambda talk: models.SendAttempt.objects.filter(message=unknown(talk)).update(
+        next_look_at=None
+    ),
+    "never_sent_means_never_posted": lambda talk: posted(composed(talk, state=S.CANCELLED)),
+    "decision_has_question": lambda talk: composed(talk, state=S.NEEDS_DECISION, question=""),
+    "verdict_has_decision": lambda talk: composed(talk, state=S.CLOSED_SENT),
+    "lease_while_held": lambda talk: composed(talk, lease_until=timezone.now()),
+    "sent_twice_is_said": _silently_twice,
+    "one_live_resend": _two_resends,
+    "resend_is_later": lambda talk: [put(message, retry_of=message) for message in [composed(talk)]],
+    "composing_is_audited": lambda talk: [factories.OutgoingFactory(conversation=talk), talk.summarise()],
+    "summary_is_true": lambda talk: [composed(talk), models.Conversation.objects.update(last_message=None)],
+    "leases_are_taken_back": lambda talk: composed(talk, state=S.CLAIMED, lease_until=LONG_AGO),
+    "expired_is_said": lambda talk: composed(talk, expires_at=LONG_AGO),
+    "pending_is_asked_for": lambda talk: put(bound(talk), next_poll_at=LONG_AGO),
+    "lost_is_looked_for_in_time": lambda talk: models.SendAttempt.objects.filter(message=unknown(talk)).update(
+        next_look_at=LONG_AGO
+    ),
+}
+
+
+def test_every_rule_has_a_planted_breach() -> None:
+    assert set(PLANTS) == {rule.name for rule in (*RULES, *PUNCTUAL)}
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_a_planted_breach_is_found_with_its_ids(conversation: models.Conversation, name: str) -> None:
+    drop_guards()
+    PLANTS[name](conversation)
+    with database.cursor() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    [rule] = [rule for rule in (*RULES, *PUNCTUAL) if rule.name == name]
+    lines = [str(breach) for breach in verify(timezone.now(), rules=[rule]).breaches]
+    assert lines
+    assert all(word in lines[0] for word in (name, "(", ")"))
+
+
+def found() -> set[str]:
+    return {breach.rule.name for breach in verify(timezone.now()).breaches}
+
+
+def take_away(guard: str) -> None:
+    with database.cursor() as cursor:
+        if guard in TRIGGERS:
+            cursor.execute(f"ALTER TABLE messaging_{guard.partition('_')[0]} DISABLE TRIGGER {guard}")
+        else:
+            cursor.execute(f"ALTER TABLE {TABLES[guard.partition('_')[0]]} DROP CONSTRAINT IF EXISTS {guard}")
+            cursor.execute(f"DROP INDEX IF EXISTS {guard}")
+
+
+def test_a_guard_that_is_gone_is_a_breach_of_its_own() -> None:
+    gone = []
+    assert not verify(timezone.now(), rules=[GUARDS]).breaches
+    for guard in (*INDEXES, *CHECKS, *TRIGGERS):
+        take_away(guard)
+        gone.append(guard)
+        breaches = verify(timezone.now(), rules=[GUARDS]).breaches
+        assert sorted(breach.ids.partition(" ")[2] for breach in breaches) == sorted(gone)
+
+
+def test_a_healthy_life_breaks_no_rule(conversation: models.Conversation, mara: models.User) -> None:
+    bound(conversation, S.SUCCEEDED, "success")
+    unknown(conversation)
+    composed(conversation, state=S.WAITING)
+    cancelled = composed(conversation, state=S.WAITING)
+    assert outbox.cancel(cancelled, mara, timezone.now())
+    report = verify(timezone.now())
+    assert (report.breaches, report.uncounted) == ([], 0)
+    assert report.rules == len(RULES) + len(PUNCTUAL) + 1
+
+
+def test_a_stopped_installation_is_not_blamed_for_what_is_due(conversation: models.Conversation) -> None:
+    composed(conversation, expires_at=LONG_AGO)
+    assert found() == {"expired_is_said"}
+    assert not verify(timezone.now(), is_running=False).breaches
+
+
+def test_the_command_says_what_it_found_and_fails(conversation: models.Conversation) -> None:
+    out = StringIO()
+    call_command("verify", stdout=out)
+    assert out.getvalue().startswith(f"{len(RULES) + len(PUNCTUAL) + 1} rules hold")
+    message = composed(conversation, expires_at=LONG_AGO)
+    out = StringIO()
+    with pytest.raises(CommandError, match="1 breaches of"):
+        call_command("verify", stdout=out)
+    assert str(message.uuid) in out.getvalue()
+    call_command("verify", stopped=True, stdout=StringIO())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_checking_can_write_nothing() -> None:
+    from messaging.verify import _snapshot
+
+    with pytest.raises(Exception, match="read-only transaction"), _snapshot():
+        factories.FleetFactory()
+
+
+def test_what_a_run_found_is_kept_for_the_page(conversation: models.Conversation) -> None:
+    composed(conversation, expires_at=LONG_AGO)
+    kept = keep(verify(timezone.now()))
+    assert (len(kept.breaches), kept.rule_count) == (1, len(RULES) + len(PUNCTUAL) + 1)
+    assert kept.breaches[0].startswith("expired_is_said: message ")
