@@ -176,6 +176,8 @@ SEND_TOTAL_SECONDS = env.seconds("SEND_TOTAL_SECONDS", 25)
 LEASE_SECONDS = env.seconds("LEASE_SECONDS", 60)
 # Before a person may repeat a POST without an answer: a frozen worker would have been ended by then.
 DECISION_DELAY_SECONDS = env.seconds("DECISION_DELAY_SECONDS", 90)
+# A high-priority message that is not accepted within this time after its hold is brought before a person.
+ESCALATE_HIGH_SECONDS = env.seconds("ESCALATE_HIGH_SECONDS", 120)
 MESSAGE_TEXT_LIMIT = env.integer("MESSAGE_TEXT_LIMIT", 1000, least=1)
 MESSAGE_SWEEP_SECONDS = env.integer("MESSAGE_SWEEP_SECONDS", 30, least=1)
 OPERATION_SWEEP_SECONDS = env.integer("OPERATION_SWEEP_SECONDS", 5, least=1)

@@ -5,6 +5,7 @@ from messaging.models.directory import sees_every_fleet
 
 __all__ = [
     "can_decide",
+    "can_resend",
     "can_review",
     "can_send",
     "is_administrator",
@@ -28,10 +29,15 @@ def can_decide(user: User, connection: Connection) -> bool:
     return can_review(user) or can_send(user, connection)
 
 
+def can_resend(user: User, connection: Connection) -> bool:
+    """Sending a failure again, unchanged: support, and those who write to the fleet."""
+    return can_review(user) or can_send(user, connection)
+
+
 def can_send(user: User, connection: Connection) -> bool:
     """Whether this person may write to drivers on this connection. Asked when composing and again when claiming."""
     is_member = user.is_active and not user.is_superuser and _is_member(user, connection)
-    return may_send(is_active=user.is_active, is_superuser=user.is_superuser, is_member=is_member)
+    return may_send(is_active=user.is_active, is_superuser=user.is_superuser, may_write=is_member)
 
 
 def _is_member(user: User, connection: Connection) -> bool:
@@ -39,9 +45,12 @@ def _is_member(user: User, connection: Connection) -> bool:
     return fleet_id is not None and FleetMembership.objects.filter(user_id=user.pk, fleet_id=fleet_id).exists()
 
 
-def may_send(*, is_active: bool, is_superuser: bool, is_member: bool) -> bool:
-    """The rule of `can_send`, for a claim that has read its facts with the message."""
-    return is_active and (is_superuser or is_member)
+def may_send(*, is_active: bool, is_superuser: bool, may_write: bool) -> bool:
+    """The rule of `can_send`, for a claim that has read its facts with the message.
+
+    `may_write`: a member of the fleet; or support, when the message is one that support sent again.
+    """
+    return is_active and (is_superuser or may_write)
 
 
 def may_withdraw(user: User, author_id: int | None) -> bool:

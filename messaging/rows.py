@@ -31,15 +31,19 @@ _DELIVERY = """
   {m}.reason AS "{p}reason", {m}.failed_attempts AS "{p}failed_attempts", {m}.occurred_at AS "{p}occurred_at",
   {m}.accepted_at AS "{p}accepted_at", {m}.not_before AS "{p}not_before", {m}.claim_count AS "{p}claim_count",
   {m}.delivered_at AS "{p}delivered_at", {m}.read_at AS "{p}read_at", {m}.record_status AS "{p}record_status",
+  {m}.escalated_at AS "{p}escalated_at",
   {s}.first_name AS "{p}settled_by__first_name", {s}.last_name AS "{p}settled_by__last_name",
   {s}.username AS "{p}settled_by__username", {m}.connection_id AS "{p}connection_id",
   n.tsp_slug AS "{p}connection__tsp_slug", n.source_name AS "{p}connection__source_name" """
+
+# A list tells when its last message was composed by `last_at`; only a late one needs it for its badge.
+_LATE_SINCE = "CASE WHEN m.escalated_at IS NOT NULL THEN m.occurred_at END"
 
 _CONVERSATION = f"""
 SELECT FALSE AS is_pin, c.id, c.uuid::text AS uuid, d.name AS driver, n.description, c.last_at, c.last_text, c.attention_count,
   c.last_incoming_id > {READ_THROUGH_SQL} AS is_unread, m.id AS last_id, m.priority, m.author_id,
   n.fleet_id, CASE WHEN m.author_id = %(user)s THEN m.settled_at END AS settled_at,
-  {_DELIVERY.format(m="m", p="last__", s="s").replace("m.occurred_at", "NULL")}
+  {_DELIVERY.format(m="m", p="last__", s="s").replace("m.occurred_at", _LATE_SINCE)}
 FROM messaging_conversation c
 JOIN messaging_connection n ON n.id = c.connection_id
 JOIN messaging_fleetuser d ON d.id = c.driver_id

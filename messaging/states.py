@@ -60,7 +60,9 @@ ATTENTION_STATES = frozenset({S.FAILED, S.REJECTED, S.EXPIRED, S.NEEDS_DECISION}
 # Certainly not with the driver, and nothing more comes of them: the author may send the text anew. A failure is not among
 # them: after a network error or without an answer the provider may have taken the message.
 REPEATABLE_STATES = frozenset({S.REJECTED, S.CANCELLED, S.EXPIRED})
-# Something may still change on the screen within seconds.
+# A failure that may be sent once more, as a new message that is linked to it.
+RESENDABLE_STATES = frozenset({S.FAILED, S.REJECTED, S.EXPIRED})
+# Something may still change on the screen within seconds. An urgent message that stays here too long escalates.
 LIVELY_STATES = frozenset({S.WAITING, S.QUEUED, S.CLAIMED, S.POSTING, S.ACCEPTED, S.UNKNOWN})
 
 # Where a message goes whose earlier attempt turns up at Catena. From WAITING, QUEUED, CLAIMED and REJECTED only a message
@@ -214,6 +216,7 @@ SITUATIONS: dict[str, Situation] = {
     "sending": Situation("Sending", "clock", Tone.WAIT),
     "retrying": Situation("Retrying", "rotate-cw", Tone.WAIT),
     "slow": Situation("Slow", "triangle-alert", Tone.HIGH),
+    "late": Situation("Not accepted in time", "triangle-alert", Tone.HIGH),
     "paused": Situation("Paused", "pause-circle", Tone.HIGH),
     "sent": Situation("Sent", "circle-check", Tone.OK, quiet=True),
     "delivered": Situation("Delivered", "circle-check", Tone.OK, quiet=True),
@@ -257,6 +260,7 @@ class Facts:
     read_at: datetime | None = None
     record_status: str | None = None
     settled_by: str = ""
+    escalated_at: datetime | None = None
     gate_reason: str | None = None
     gate_until: datetime | None = None
 
@@ -282,9 +286,17 @@ def delivery(facts: Facts, now: datetime) -> Badge:
     """
     if facts.state == S.MIRRORED:
         return _of_mirrored(facts)
-    if facts.state in OPERATION_STATES:
-        return _of_operation(facts, now)
-    return _of_outbox(facts, now)
+    badge = _of_operation(facts, now) if facts.state in OPERATION_STATES else _of_outbox(facts, now)
+    if facts.escalated_at and facts.composed_at and facts.state in LIVELY_STATES:
+        return _late(badge, facts.escalated_at - facts.composed_at)
+    return badge
+
+
+def _late(badge: Badge, after: timedelta) -> Badge:
+    """An urgent message that was not accepted in its time: that comes first, then where it is."""
+    minutes, seconds = divmod(int(after.total_seconds()), 60)
+    words = f"Not accepted in {minutes} min" if minutes else f"Not accepted in {seconds} s"
+    return _badge("late", f"{words}. {badge.long}", short=words)
 
 
 RECEIVED = _badge("received", "Received")

@@ -30,8 +30,11 @@ WORDS = tuple(word for word in SITUATIONS if word != "received")
 
 def situation_q(word: str, now: datetime, gates: ClosedGates) -> Q:
     """The messages whose badge has the key `word`, or that belong to one of the wider words. Raises KeyError for others."""
-    conditions = _wide() | _of_outbox(now, gates) | _of_operations(now) | _of_receipts()
-    return conditions[word]
+    plain = _of_outbox(now, gates) | _of_operations(now)
+    late = Q(escalated_at__isnull=False, state__in=sorted(LIVELY_STATES))
+    if word in plain:
+        return plain[word] & ~late
+    return (_wide() | _of_receipts() | {"late": late})[word]
 
 
 def _wide() -> dict[str, Q]:

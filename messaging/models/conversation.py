@@ -1,6 +1,7 @@
 """Conversations and their messages: order, states and the constraints that keep them possible."""
 
 import uuid
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Self
 
@@ -16,6 +17,7 @@ from messaging.states import (
     CANCELLABLE_STATES,
     HEAD_STATES,
     LEASED_STATES,
+    LIVELY_STATES,
     OPERATION_STATES,
     REPEATABLE_STATES,
     Direction,
@@ -153,8 +155,20 @@ class MessageQuerySet(models.QuerySet["Message"]):
 
 
 def needs_attention_q() -> Q:
-    """A failure that nobody has handled yet."""
-    return Q(state__in=sorted(ATTENTION_STATES), handled_at=None)
+    """A failure, or an urgent message that was not accepted in its time, which nobody has handled yet."""
+    is_late = Q(escalated_at__isnull=False, state__in=sorted(LIVELY_STATES))
+    return (Q(state__in=sorted(ATTENTION_STATES)) | is_late) & Q(handled_at=None)
+
+
+def _sql_words(states: Iterable[str]) -> str:
+    return ", ".join(f"'{state}'" for state in sorted(states))
+
+
+# `needs_attention_q` for statements written by hand, in the words of the partial indexes. The message is `m`.
+NEEDS_ATTENTION_SQL = (
+    f"((m.state IN ({_sql_words(ATTENTION_STATES)}) OR m.escalated_at IS NOT NULL"
+    f" AND m.state IN ({_sql_words(LIVELY_STATES)})) AND m.handled_at IS NULL)"
+)
 
 
 class Message(models.Model):
@@ -326,6 +340,15 @@ class Message(models.Model):
             models.Index(
                 fields=["expires_at"], condition=Q(state__in=sorted(CANCELLABLE_STATES)), name="message_expiring"
             ),  # expire
+            models.Index(
+                fields=["author", "-id"], condition=needs_attention_q(), name="message_to_author"
+            ),  # live.glance: what a person is told of their own messages
+            models.Index(fields=["conversation"], condition=needs_attention_q(), name="message_attention"),  # summarise
+            models.Index(
+                fields=["occurred_at"],
+                condition=Q(priority=Priority.HIGH, escalated_at=None, state__in=sorted(LIVELY_STATES)),
+                name="message_urgent",
+            ),  # escalate
         ]
 
     def __str__(self) -> str:

@@ -25,6 +25,7 @@ DELIVERY_COLUMNS = (
     "delivered_at",
     "read_at",
     "record_status",
+    "escalated_at",
     "settled_by__first_name",
     "settled_by__last_name",
     "settled_by__username",
@@ -67,7 +68,7 @@ def delivery_of(row: Mapping[str, Any], now: datetime, gates: ClosedGates, prefi
     # One pick for all columns, in the order of DELIVERY_COLUMNS: this runs for each row of every list.
     (
         direction, state, operation_status, reason, failed_attempts, composed_at, accepted_at, not_before, claim_count,
-        delivered_at, read_at, record_status, first_name, last_name, username, connection_id, tsp_slug, source_name,
+        delivered_at, read_at, record_status, escalated_at, first_name, last_name, username, connection_id, tsp_slug, source_name,
     ) = _picker(prefix)(row)  # fmt: skip
     gate = (gates.get(None) or gates.get(connection_id)) if gates else None
     facts = Facts(
@@ -85,6 +86,7 @@ def delivery_of(row: Mapping[str, Any], now: datetime, gates: ClosedGates, prefi
         read_at=read_at,
         record_status=record_status or None,
         settled_by=f"{first_name or ''} {last_name or ''}".strip() or username or "",
+        escalated_at=escalated_at,
         gate_reason=gate.reason if gate else None,
         gate_until=gate.until if gate else None,
     )

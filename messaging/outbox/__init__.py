@@ -5,12 +5,14 @@ POST; after that nothing is sent again without proof that nothing left, or a per
 """
 
 from messaging.mirror import fingerprint
+from messaging.outbox.attention import escalate, handled
 from messaging.outbox.claiming import Claim, Sender, claim, due_conversations
 from messaging.outbox.clock import DatabaseClock, database_clock
 from messaging.outbox.compose import NoSender, compose, draft_of, open_conversation, ring, sender_of
 from messaging.outbox.finish import finish, finish_surely, isolate, reject
 from messaging.outbox.gates import close_gate, open_due_gates, open_gates
-from messaging.outbox.queue import cancel, expire, handled, lock, promote, promote_stranded, reap
+from messaging.outbox.queue import cancel, expire, lock, promote, promote_stranded, reap
+from messaging.outbox.resend import MayHaveArrived, NotResendable, Resend, doubt_about, resend, resent_as
 from messaging.outbox.sending import ClaimLost, begin_post, drain, drain_due, send
 from messaging.outbox.settling import settle
 from messaging.outbox.verdict import Verdict
@@ -19,7 +21,10 @@ __all__ = [
     "Claim",
     "ClaimLost",
     "DatabaseClock",
+    "MayHaveArrived",
     "NoSender",
+    "NotResendable",
+    "Resend",
     "Sender",
     "Verdict",
     "begin_post",
@@ -28,10 +33,12 @@ __all__ = [
     "close_gate",
     "compose",
     "database_clock",
+    "doubt_about",
     "draft_of",
     "drain",
     "drain_due",
     "due_conversations",
+    "escalate",
     "expire",
     "fingerprint",
     "finish",
@@ -46,6 +53,8 @@ __all__ = [
     "promote_stranded",
     "reap",
     "reject",
+    "resend",
+    "resent_as",
     "ring",
     "send",
     "sender_of",

@@ -37,10 +37,12 @@ claimed AS (
     SET state = 'claimed', fence = m.fence + 1, claim_count = m.claim_count + 1, worker = %(worker)s,
         lease_until = %(lease_until)s
     FROM head WHERE m.id = head.id AND m.state = %(queued)s
-    RETURNING m.id, m.fence, m.connection_id, m.author_id, m.sender_id, m.recipient_id, m.reply_to_id, m.text, m.priority)
+    RETURNING m.id, m.fence, m.connection_id, m.author_id, m.sender_id, m.recipient_id, m.reply_to_id, m.retry_of_id,
+        m.text, m.priority)
 SELECT c.id, c.fence, c.connection_id, n.catena_id, s.catena_id, r.catena_id, c.text, c.priority, p.catena_id,
     coalesce(u.is_active, false), coalesce(u.is_superuser, false),
-    EXISTS (SELECT 1 FROM messaging_fleetmembership f WHERE f.user_id = c.author_id AND f.fleet_id = n.fleet_id),
+    EXISTS (SELECT 1 FROM messaging_fleetmembership f WHERE f.user_id = c.author_id AND f.fleet_id = n.fleet_id)
+        OR c.retry_of_id IS NOT NULL AND u.role = 'support',
     {", ".join(f"n.{name}" for name in CONNECTION_FACTS)}
 FROM claimed c JOIN messaging_connection n ON n.id = c.connection_id
     JOIN messaging_fleetuser s ON s.id = c.sender_id JOIN messaging_fleetuser r ON r.id = c.recipient_id
@@ -114,9 +116,9 @@ def claim(conversation_id: int, sender: Sender) -> Claim | None:
 
 
 def _claim_of(conversation_id: int, row: tuple[Any, ...]) -> Claim:
-    message_id, fence, connection_id, *drafted, is_active, is_superuser, is_member = row[: -len(CONNECTION_FACTS)]
+    message_id, fence, connection_id, *drafted, is_active, is_superuser, may_write = row[: -len(CONNECTION_FACTS)]
     connection = Connection.from_db(None, CONNECTION_FACTS, row[-len(CONNECTION_FACTS) :])
-    may_send = access.may_send(is_active=is_active, is_superuser=is_superuser, is_member=is_member)
+    may_send = access.may_send(is_active=is_active, is_superuser=is_superuser, may_write=may_write)
     return Claim(
         message_id,
         conversation_id,

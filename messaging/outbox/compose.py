@@ -54,7 +54,7 @@ def compose(
         return existing
     try:
         with transaction.atomic():
-            return _compose(author, conversation, text, Priority(priority), reply_to, client_token, now)
+            return compose_locked(author, conversation, text, Priority(priority), reply_to, client_token, now)
     except IntegrityError:
         existing = _composed_before(author, client_token)
         if existing is None:
@@ -66,7 +66,7 @@ def _composed_before(author: User, client_token: UUID) -> Message | None:
     return Message.objects.filter(author=author, client_token=client_token).first()
 
 
-def _compose(
+def compose_locked(
     author: User,
     conversation: Conversation,
     text: str,
@@ -74,7 +74,9 @@ def _compose(
     reply_to: Message | None,
     client_token: UUID,
     now: datetime,
+    retry_of: Message | None = None,
 ) -> Message:
+    """`compose` inside the caller's transaction, whose lock on the conversation it takes or repeats. Raises `NoSender`."""
     locked = Conversation.objects.select_for_update().get(pk=conversation.pk)
     connection = Connection.objects.select_related("fleet", "pinned_sender").get(pk=locked.connection_id)
     Conversation.objects.filter(pk=locked.pk).update(next_seq=F("next_seq") + 1)
@@ -90,6 +92,7 @@ def _compose(
         text=text,
         priority=priority,
         reply_to=reply_to,
+        retry_of=retry_of,
         state=S.WAITING if _must_wait(locked) else S.QUEUED,
         occurred_at=now,
         not_before=now + _hold(author, priority),
@@ -104,15 +107,16 @@ def _compose(
 
 
 def _note(message: Message, author: User, locked: Conversation) -> None:
+    repeated = {"retry_of": str(message.retry_of.uuid)} if message.retry_of else {}
     AuditEntry.objects.create(
         user=author,
-        action="compose",
+        action="resend" if repeated else "compose",
         conversation=locked,
         message=message,
         connection_id=message.connection_id,
-        detail={"seq": message.seq, "priority": message.priority, "length": len(message.text or "")},
+        detail={"seq": message.seq, "priority": message.priority, "length": len(message.text or ""), **repeated},
     )
-    if locked.last_incoming_id is not None:
+    if locked.last_incoming_id is not None and not repeated:
         ReadMark.advance(author, locked, locked.last_incoming_id)  # replying means reading
     locked.summarise()
     if message.state == S.QUEUED:

@@ -130,7 +130,7 @@ def _accept(claim: Claim, verdict: Verdict, now: datetime) -> tuple[bool, bool]:
     message = Message.objects.select_related("connection").get(pk=claim.message_id)
     before = message.state
     if message.fence == claim.fence and mirror.bind_operation(message, verdict.operation, now):
-        return True, bool({before, message.state} & ATTENTION_STATES)
+        return True, message.escalated_at is not None or bool({before, message.state} & ATTENTION_STATES)
     columns = {**unknown_columns(now), "reason": "Catena's answer belongs to another message"}
     return _set(claim, {S.POSTING}, columns), False
 

@@ -1,4 +1,4 @@
-"""The queue's moves that need no network: promote, cancel, expire, reap, handled. Each is a conditional UPDATE.
+"""The queue's moves that need no network: promote, cancel, expire, reap. Each is a conditional UPDATE.
 
 Whatever touches a message holds its conversation's lock first, except the two statements of `reap`, which only give a
 dead worker's claim back or name a lost one.
@@ -13,7 +13,7 @@ from django.db.models import Exists, F, OuterRef, Q
 from messaging import doorbell
 from messaging.models import AuditEntry, Conversation, Message, SendAttempt, User
 from messaging.models.statements import prepared_cursor
-from messaging.states import ATTENTION_STATES, CANCELLABLE_STATES, HEAD_STATES, AttemptOutcome, MessageState, Question
+from messaging.states import CANCELLABLE_STATES, HEAD_STATES, AttemptOutcome, MessageState, Question
 
 logger = logging.getLogger(__name__)
 
@@ -85,22 +85,19 @@ def cancel(message: Message, user: User, now: datetime) -> bool:
         if not cancelled:
             return False
         _audit("cancel", message, user)
+        _reopen_repeated(message)
         promote(conversation)
         conversation.summarise()
     return True
 
 
-def handled(message: Message, user: User, now: datetime) -> bool:
-    """Takes a failure off the list of things that need attention. False when it is not on it."""
-    with transaction.atomic():
-        conversation = lock(message.conversation_id)
-        marked = Message.objects.filter(pk=message.pk, state__in=ATTENTION_STATES, handled_at=None).update(
-            handled_at=now, handled_by=user
-        )
-        if marked:
-            _audit("handled", message, user)
-            conversation.summarise()
-    return bool(marked)
+def _reopen_repeated(message: Message) -> None:
+    """A resend that is withdrawn repeated nothing: what it had closed asks for a person again."""
+    if message.retry_of_id is None:
+        return
+    repeated = Message.objects.filter(pk=message.retry_of_id)
+    repeated.filter(handled_at=message.occurred_at).update(handled_at=None, handled_by=None)
+    repeated.update(worker=F("worker"))  # an open page shows that it can be sent again
 
 
 def _audit(action: str, message: Message, user: User | None) -> None:

@@ -68,10 +68,13 @@ def beat() -> None:
 
 
 def keep() -> None:
-    """Takes back what dead workers held, gives up what is too old, opens gates in time, promotes what was left behind."""
+    """Takes back what dead workers held, gives up what is too old, tells of what is late, opens gates in time,
+    promotes what was left behind.
+    """
     now = outbox.database_clock()
     outbox.reap(now)
     outbox.expire(now)
+    outbox.escalate(now)
     outbox.open_due_gates(now)
     outbox.promote_stranded()
 

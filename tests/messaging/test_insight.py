@@ -53,6 +53,8 @@ def every_kind_of_message(connection: models.Connection, now: datetime) -> None:
             for word in ("pending", "sleeping", ""):
                 taken(accepted_at=now - timedelta(minutes=minutes), failed_attempts=attempts, operation_status=word)
     taken(accepted_at=None)
+    taken(escalated_at=now, priority="high")
+    taken(escalated_at=now, state=S.SUCCEEDED, operation_status="success")
     taken(state=S.FAILED, operation_status="failed")
     taken(state=S.FAILED, operation_status="failed", handled_at=now)
     for receipt in receipts:
@@ -95,7 +97,8 @@ def test_the_wide_words_gather_unhandled_failures_and_everything_on_its_way(conn
     rows = models.Message.objects.all()
     urgent = rows.filter(situation_q(ATTENTION, now, {})).values_list("state", "handled_at")
     pending = rows.filter(situation_q(PENDING, now, {})).values_list("state", flat=True)
-    assert set(urgent) == {(state, None) for state in (S.FAILED, S.REJECTED, S.EXPIRED, S.NEEDS_DECISION)}
+    late = {S.ACCEPTED}
+    assert set(urgent) == {(state, None) for state in {S.FAILED, S.REJECTED, S.EXPIRED, S.NEEDS_DECISION} | late}
     assert set(pending) == set(LIVELY_STATES)
 
 

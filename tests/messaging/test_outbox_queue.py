@@ -164,7 +164,7 @@ def test_an_expired_head_makes_room_for_the_next(conversation: models.Conversati
     assert state_of(waiting) == S.QUEUED
 
 
-@pytest.mark.parametrize("state", [S.FAILED, S.REJECTED, S.EXPIRED, S.NEEDS_DECISION])
+@pytest.mark.parametrize("state", [S.FAILED, S.REJECTED, S.EXPIRED])
 def test_a_failure_is_handled_once(
     conversation: models.Conversation, mara: models.User, sol: models.User, state: MessageState
 ) -> None:

@@ -1,0 +1,102 @@
+"""Sends a failure once more, as a new message that is linked to it: once, whoever asks and however often."""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import uuid4
+
+from django.db import IntegrityError, transaction
+from django.db.models import F
+from django.db.models.functions import Coalesce
+
+from messaging.models import Message, SendAttempt, User
+from messaging.outbox.compose import compose_locked
+from messaging.outbox.queue import lock
+from messaging.states import RESENDABLE_STATES, UNSETTLED_OUTCOMES, MessageState, Priority
+
+logger = logging.getLogger(__name__)
+
+S = MessageState
+
+
+class NotResendable(Exception):
+    """The message is not, or no longer, one that can be sent again. `str()` is one sentence for people."""
+
+
+class MayHaveArrived(NotResendable):
+    """The driver may have the message in spite of the failure, and the person has not said that they know it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """The new message. `is_new` False: somebody had sent the failure again already, and this is what they sent."""
+
+    message: Message
+    is_new: bool
+
+
+def resend(message: Message, user: User, now: datetime, *, is_sure: bool) -> Resend:
+    """Puts the same text to the same driver in the queue again and marks the failure as handled, in one transaction.
+
+    Idempotent: of any number of calls, by one person or several, one makes a message and the others are given it, until
+    that message is withdrawn. Raises `NotResendable`, `MayHaveArrived` unless `is_sure`, and `NoSender`; then nothing has
+    changed. The caller has checked `access.can_resend`.
+    """
+    try:
+        with transaction.atomic():
+            return _resend(message, user, now, is_sure=is_sure)
+    except IntegrityError:
+        # The lock makes this impossible; the database's own rule `message_resent_once` stands behind it all the same.
+        found = resent_as(message)
+        if found is None:
+            raise
+        return Resend(found, is_new=False)
+
+
+def _resend(message: Message, user: User, now: datetime, *, is_sure: bool) -> Resend:
+    conversation = lock(message.conversation_id)
+    current = Message.objects.select_related("reply_to", "connection").get(pk=message.pk)
+    found = resent_as(current)
+    if found is not None:
+        return Resend(found, is_new=False)
+    if current.state not in RESENDABLE_STATES or current.deleted_at is not None:
+        raise NotResendable("This message has not failed, or no longer: look at what became of it.")
+    doubt = doubt_about(current)
+    if doubt and not is_sure:
+        raise MayHaveArrived(doubt)
+    made = compose_locked(
+        user, conversation, current.text or "", Priority(current.priority or Priority.MEDIUM), current.reply_to, uuid4(),
+        now, retry_of=current,
+    )  # fmt: skip
+    Message.objects.filter(pk=current.pk).update(
+        handled_at=Coalesce("handled_at", now), handled_by=Coalesce("handled_by", user.pk), worker=F("worker")
+    )
+    conversation.summarise()
+    logger.info("Message %s is sent again as %s by %s", current.uuid, made.uuid, user.pk)
+    return Resend(made, is_new=True)
+
+
+def resent_as(message: Message) -> Message | None:
+    """What this message was sent again as; a withdrawn one does not count. If that failed, it is the one to send again."""
+    repeats = Message.objects.select_related("author").filter(retry_of=message)
+    return repeats.exclude(state=S.CANCELLED).order_by("-id").first()
+
+
+def doubt_about(message: Message) -> str:
+    """Why the driver may have got a message although it failed, as a sentence; empty when that is out of the question.
+
+    Only the provider's own refusal proves that it kept nothing: not a broken line, not its own trouble, not silence.
+    """
+    unsettled = SendAttempt.objects.filter(message=message, outcome__in=UNSETTLED_OUTCOMES, operation=None)
+    if unsettled.exists():
+        return "An earlier try to send it was never answered."
+    if message.state != S.FAILED:
+        return ""
+    provider, code = message.connection.provider, message.response_status_code
+    if message.error_type == "network":
+        return f"The line to {provider} broke, so nobody knows whether {provider} had taken the message before."
+    if code is None:
+        return f"{provider} gave no answer that says whether it had taken the message."
+    if code >= 500:
+        return f"{provider} answered {code}: something went wrong on its side, perhaps after it had taken the message."
+    return ""
