@@ -35,6 +35,10 @@ SECRETS = (
 )
 
 
+# Every rule above needs one of these; identifiers and single words, which most texts of a record are, have none.
+TELLING = re.compile(r"eyJ|[:=@\s]")
+
+
 def redact_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers that may be stored and shown: those of the allow-list in any case, values on one line of at most 256
     characters. Everything else is dropped, above all cookies, authorization and locations.
@@ -58,6 +62,8 @@ def _value(value: str) -> str:
 def scrub(text: str) -> str:
     """At most 4,000 characters of the text, storable, with tokens, keys, cookies, passwords and e-mail addresses hidden."""
     clean = storable(text[:TEXT_LENGTH])
+    if not TELLING.search(clean):
+        return clean
     for pattern in SECRETS:
         clean = pattern.sub(HIDDEN, clean)
     return clean
@@ -65,6 +71,8 @@ def scrub(text: str) -> str:
 
 def storable(text: str) -> str:
     """The text without what PostgreSQL refuses (NUL, lone surrogates) and without other control characters."""
+    if text.isascii() and text.isprintable():
+        return text
     return CONTROL.sub(" ", text).encode("utf-8", "replace").decode("utf-8")
 
 

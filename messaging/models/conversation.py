@@ -176,25 +176,30 @@ class Message(models.Model):
 
     What each block of columns is for: identity; what was said; our own sending (the row is the queue entry); what
     Catena says of the operation and of the message record; what people did about a failure.
+
+    A message on its way is written four times, each time with all its indexes. So a foreign key has an index only if a
+    query needs one, and those that are mostly null leave the nulls out.
     """
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
-    conversation = models.ForeignKey(Conversation, on_delete=models.PROTECT, related_name="thread")
+    conversation = models.ForeignKey(Conversation, on_delete=models.PROTECT, related_name="thread", db_index=False)
     connection = models.ForeignKey(Connection, on_delete=models.PROTECT, related_name="+")
     direction = models.CharField(max_length=3, choices=Direction)
     seq = models.PositiveIntegerField(null=True)
     occurred_at = models.DateTimeField(help_text="Composed here, or as the provider dates it. Orders the conversation.")
     created_at = models.DateTimeField(auto_now_add=True)
 
-    author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
+    )
     client_token = models.UUIDField(null=True)
-    sender = models.ForeignKey("FleetUser", on_delete=models.PROTECT, null=True, related_name="+")
+    sender = models.ForeignKey("FleetUser", on_delete=models.PROTECT, null=True, related_name="+", db_index=False)
     recipient = models.ForeignKey("FleetUser", on_delete=models.PROTECT, null=True, related_name="+")
     sender_name = models.CharField(max_length=300, blank=True)
     text = models.TextField(null=True)  # noqa: DJ001 (null means that the record carries no text)
     priority = models.CharField(max_length=10, null=True, choices=Priority)  # noqa: DJ001 (null means not set)
-    reply_to = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="replies")
-    retry_of = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="retries")
+    reply_to = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, related_name="replies", db_index=False)
+    retry_of = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="retries", db_index=False)
 
     state = models.CharField(max_length=20, choices=MessageState)
     detached = models.BooleanField(default=False)
@@ -224,7 +229,9 @@ class Message(models.Model):
     error_type = models.CharField(max_length=50, blank=True)
     response_status_code = models.IntegerField(null=True)
     settled_at = models.DateTimeField(null=True)
-    settled_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    settled_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
+    )
 
     catena_id = models.UUIDField(null=True, unique=True)
     source_id = models.CharField(max_length=200, blank=True)
@@ -239,7 +246,9 @@ class Message(models.Model):
     raw = models.JSONField(null=True)
 
     handled_at = models.DateTimeField(null=True)
-    handled_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    handled_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
+    )
     handled_note = models.CharField(max_length=500, blank=True, default="", db_default="")
     escalated_at = models.DateTimeField(null=True, help_text="An urgent message was not accepted in its time.")
     is_sent_twice = models.BooleanField(
@@ -314,6 +323,8 @@ class Message(models.Model):
         indexes = [
             models.Index(fields=["conversation", "occurred_at", "id"], name="message_thread"),  # conversation page
             models.Index(fields=["changed_xid"], name="message_changed"),  # live.changes_since
+            models.Index(fields=["reply_to"], condition=Q(reply_to__isnull=False), name="message_replies"),  # mirror
+            models.Index(fields=["retry_of"], condition=Q(retry_of__isnull=False), name="message_retries"),
             models.Index(fields=["send_by", "id"], condition=Q(state=S.QUEUED), name="message_due"),  # claim
             models.Index(
                 fields=["lease_until"], condition=Q(state__in=sorted(LEASED_STATES)), name="message_leased"

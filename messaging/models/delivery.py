@@ -11,12 +11,13 @@ class Operation(models.Model):
     """Mirrored resource operation. `status` is Catena's word and may be one that we do not know."""
 
     catena_id = models.UUIDField(unique=True)
-    connection = models.ForeignKey("Connection", on_delete=models.PROTECT, related_name="operations")
+    # Its index begins with the connection.
+    connection = models.ForeignKey("Connection", on_delete=models.PROTECT, related_name="operations", db_index=False)
     resource = models.CharField(max_length=100)
     operation_type = models.CharField(max_length=50)
     status = models.CharField(max_length=50)
     payload = models.JSONField(default=dict)
-    resource_id = models.UUIDField(null=True, blank=True, db_index=True)  # links the message record that comes back
+    resource_id = models.UUIDField(null=True, blank=True)  # links the message record that comes back
     source_id = models.CharField(max_length=200, blank=True)
     catena_created_at = models.DateTimeField()
     catena_updated_at = models.DateTimeField()
@@ -32,6 +33,9 @@ class Operation(models.Model):
         ordering = ["-catena_created_at", "-id"]
         indexes = [
             models.Index(fields=["connection", "-catena_created_at"], name="operation_by_connection"),
+            models.Index(
+                fields=["resource_id"], condition=Q(resource_id__isnull=False), name="operation_of_record"
+            ),  # mirror.messages
             models.Index(
                 fields=["fingerprint", "catena_created_at"], condition=~Q(fingerprint=""), name="operation_by_print"
             ),  # reconcile
@@ -82,7 +86,8 @@ class Decision(models.Model):
 class SendAttempt(models.Model):
     """One POST of ours, committed before its first byte. `outcome` null means that it is open."""
 
-    message = models.ForeignKey("Message", on_delete=models.PROTECT, related_name="send_attempts")
+    # `attempt_fence_once` begins with the message.
+    message = models.ForeignKey("Message", on_delete=models.PROTECT, related_name="send_attempts", db_index=False)
     fence = models.PositiveIntegerField()
     authority = models.CharField(max_length=20, choices=Authority)
     decision = models.OneToOneField(Decision, on_delete=models.PROTECT, null=True, blank=True)

@@ -4,7 +4,9 @@ import uuid
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.db import DatabaseError, IntegrityError, transaction
+from django.db import connection as database
 from django.utils import timezone
 
 from messaging import models
@@ -114,3 +116,12 @@ def test_history_is_append_only(conversation: models.Conversation, mara: models.
 def test_the_credential_has_one_gate() -> None:
     models.Gate.objects.create()
     refused(models.Gate.objects.create)
+
+
+def test_every_constraint_and_index_of_the_models_stands_in_the_database() -> None:
+    """A migration that drops the index of a column takes a partial unique one along, and no check of Django's sees it."""
+    for model in apps.get_app_config("messaging").get_models():
+        with database.cursor() as cursor:
+            found = set(database.introspection.get_constraints(cursor, model._meta.db_table))
+        named = {one.name for one in (*model._meta.constraints, *model._meta.indexes)}
+        assert named <= found, f"{model.__name__} lacks {named - found}"
