@@ -37,7 +37,7 @@ def drop(table, columns):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('messaging', '0004_authority'),
+        ('messaging', '0005_attention'),
     ]
 
     operations = [
