@@ -178,6 +178,12 @@ LEASE_SECONDS = env.seconds("LEASE_SECONDS", 60)
 DECISION_DELAY_SECONDS = env.seconds("DECISION_DELAY_SECONDS", 90)
 # A high-priority message that is not accepted within this time after its hold is brought before a person.
 ESCALATE_HIGH_SECONDS = env.seconds("ESCALATE_HIGH_SECONDS", 120)
+# When sending pauses: so many sends without a clear answer within the window; 0 never
+BREAKER_CONNECTION_UNKNOWNS = env.integer("BREAKER_CONNECTION_UNKNOWNS", 5)
+BREAKER_CREDENTIAL_UNKNOWNS = env.integer("BREAKER_CREDENTIAL_UNKNOWNS", 20)
+BREAKER_WINDOW_SECONDS = env.seconds("BREAKER_WINDOW_SECONDS", 300)
+GATE_FIRST_PAUSE_SECONDS = env.seconds("GATE_FIRST_PAUSE_SECONDS", 15)
+GATE_LONGEST_PAUSE_SECONDS = env.seconds("GATE_LONGEST_PAUSE_SECONDS", 900)
 MESSAGE_TEXT_LIMIT = env.integer("MESSAGE_TEXT_LIMIT", 1000, least=1)
 MESSAGE_SWEEP_SECONDS = env.integer("MESSAGE_SWEEP_SECONDS", 30, least=1)
 OPERATION_SWEEP_SECONDS = env.integer("OPERATION_SWEEP_SECONDS", 5, least=1)

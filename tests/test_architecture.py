@@ -22,6 +22,8 @@ FLOORS = {
     "messaging.access": 3,
     "messaging.conf": 3,
     "messaging.doorbell": 3,
+    "messaging.gates": 3,
+    "messaging.budget": 3,
     "messaging.heartbeat": 3,
     "messaging.outbox": 4,
     "messaging.reconcile": 4,

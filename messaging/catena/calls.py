@@ -72,6 +72,9 @@ class Caller:
             self._tokens.drop(token)
         return answer
 
+    def forget_token(self) -> None:
+        self._tokens.forget()
+
     def read(self, path: str, params: Params | None = None) -> object:
         """GETs; the decoded body. Repeated once with a new token after a 401, and for no other reason."""
         wire = self._kept_wire()

@@ -72,6 +72,10 @@ class CatenaClient:
         """The same for several recipients: one request, one operation."""
         return self._create(GROUP_MESSAGES, "group_message", draft, is_sync, before_first_byte)
 
+    def forget_token(self) -> None:
+        """The next call asks for a new access token: to find out whether our credentials are taken."""
+        self._calls.forget_token()
+
     def list_fleets(self, *, on_bad: BadItem | None = None) -> Iterator[Fleet]:
         """Fleets with an active share agreement."""
         return self._calls.pages(Fleet, FLEETS, {}, on_bad)

@@ -95,6 +95,11 @@ class TokenSource:
             if self._token is not None and self._token.value == value:
                 self._token = None
 
+    def forget(self) -> None:
+        """The next call asks for a new token, whatever is held."""
+        with self._swapping:
+            self._token = None
+
     def _fresh(self) -> Token | None:
         token = self._token
         return token if token is not None and self._clock() < token.renew_at else None

@@ -4,13 +4,14 @@ The message row is the queue entry; doorbells only wake a worker. Intent is comm
 POST; after that nothing is sent again without proof that nothing left, or a person's decision.
 """
 
+from messaging.gates import close_gate, open_due_gates, open_gates
 from messaging.mirror import fingerprint
 from messaging.outbox.attention import escalate, handled
 from messaging.outbox.claiming import Claim, Sender, claim, due_conversations
 from messaging.outbox.clock import DatabaseClock, database_clock
 from messaging.outbox.compose import NoSender, compose, draft_of, open_conversation, ring, sender_of
 from messaging.outbox.finish import finish, finish_surely, isolate, reject
-from messaging.outbox.gates import close_gate, open_due_gates, open_gates
+from messaging.outbox.probing import probe
 from messaging.outbox.queue import cancel, expire, lock, promote, promote_stranded, reap
 from messaging.outbox.resend import MayHaveArrived, NotResendable, Resend, doubt_about, resend, resent_as
 from messaging.outbox.sending import ClaimLost, begin_post, drain, drain_due, send
@@ -49,6 +50,7 @@ __all__ = [
     "open_conversation",
     "open_due_gates",
     "open_gates",
+    "probe",
     "promote",
     "promote_stranded",
     "reap",

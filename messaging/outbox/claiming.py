@@ -11,10 +11,10 @@ from django.conf import settings
 
 from messaging import access
 from messaging.catena import types
+from messaging.gates import OPEN_GATES_SQL, open_gates
 from messaging.models import Connection, Message
 from messaging.models.statements import prepared_cursor
 from messaging.outbox.clock import Clock
-from messaging.outbox.gates import OPEN_GATES_SQL, open_gates
 from messaging.outbox.queue import HEADS
 from messaging.states import MessageState
 

@@ -10,11 +10,12 @@ from typing import Any
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 
 from messaging import mirror
+from messaging.gates import close_gate, slow_down
 from messaging.models import Message, SendAttempt
 from messaging.models.statements import prepared_cursor
+from messaging.outbox import breaker
 from messaging.outbox.claiming import Claim
 from messaging.outbox.compose import ring
-from messaging.outbox.gates import close_gate
 from messaging.outbox.queue import FIRST_LOOK_AFTER, lock, promote, unknown_columns
 from messaging.outbox.settling import bring_together, settle
 from messaging.outbox.verdict import Verdict
@@ -23,6 +24,7 @@ from messaging.states import (
     LEASED_STATES,
     UNSETTLED_OUTCOMES,
     AttemptOutcome,
+    GateCause,
     MessageState,
     Question,
 )
@@ -85,6 +87,8 @@ def finish(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta = time
             promote(conversation, going_on_until=now)
         if wants_summary:
             conversation.summarise()
+    if moved and verdict.outcome in UNSETTLED_OUTCOMES:
+        breaker.trip(now)
     if not moved:
         logger.warning("Late outcome of message %d: %s, ignored", claim.message_id, verdict.outcome)
         _keep_late_operation(claim, verdict, now)
@@ -190,19 +194,34 @@ def _keep_late_operation(claim: Claim, verdict: Verdict, now: datetime) -> None:
 
 
 def _wait(claim: Claim, verdict: Verdict, now: datetime, jitter: Callable[[float, float], float]) -> timedelta:
-    """How long until the next try; closes the credential's gate when no other message would get through either."""
+    """How long until the next try; closes the credential's gate when no other message would get through either.
+
+    Nothing behind a gate that waits for a probe or a person: it goes on with the others.
+    """
     asked = None if verdict.retry_after is None else timedelta(seconds=max(verdict.retry_after, 1.0))
     if verdict.outcome == AttemptOutcome.RATE_LIMITED:
-        until = close_gate(None, "Catena asks us to slow down", now, asked)
+        until = slow_down(now, verdict.retry_after)
         return until - now + timedelta(seconds=jitter(0, 1))
-    if verdict.is_our_login:
-        return close_gate(None, "Catena refuses our client credentials", now) - now
-    if verdict.outcome == AttemptOutcome.UNAUTHORIZED and _was_unauthorized_before(claim):
-        return close_gate(None, "Catena refuses our access token, also a new one", now) - now
+    refused = _login_trouble(claim, verdict)
+    if refused:
+        close_gate(None, GateCause.LOGIN, now, asked, refused)
+        return timedelta(0)
     if verdict.outcome == AttemptOutcome.UNSENT and verdict.reason:
         most = min(BACK_OFF_MOST, BACK_OFF_FIRST * 2 ** min(claim.fence - 1, 10))
         return max(timedelta(seconds=max(jitter(0, most), SHORTEST_WAIT)), asked or timedelta(0))
     return timedelta(0)
+
+
+def _login_trouble(claim: Claim, verdict: Verdict) -> str:
+    """Why Catena lets nobody in with our credentials; empty when this outcome does not say so."""
+    if verdict.is_our_login:
+        return "Catena refuses our client credentials"
+    if verdict.lacks_token and claim.fence > 1:
+        # The first time may be a moment's trouble.
+        return "Catena gives us no access token"
+    if verdict.outcome == AttemptOutcome.UNAUTHORIZED and _was_unauthorized_before(claim):
+        return "Catena refuses our access token, also a new one"
+    return ""
 
 
 def _was_unauthorized_before(claim: Claim) -> bool:

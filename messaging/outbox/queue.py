@@ -8,11 +8,12 @@ import logging
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef
 
 from messaging import doorbell
 from messaging.models import AuditEntry, Conversation, Message, SendAttempt, User
 from messaging.models.statements import prepared_cursor
+from messaging.outbox import breaker
 from messaging.states import CANCELLABLE_STATES, HEAD_STATES, AttemptOutcome, MessageState, Question
 
 logger = logging.getLogger(__name__)
@@ -132,7 +133,10 @@ def expire(now: datetime) -> int:
 
 def reap(now: datetime) -> int:
     """Takes messages back from workers whose lease is over. Answers how many. Never makes a posted message sendable."""
-    return _return_claims(now) + _lose_posts(now) + _isolate_poison(now)
+    reaped = _return_claims(now) + _lose_posts(now) + _isolate_poison(now)
+    # Also for what others recorded: a worker may vanish between an unclear outcome and its count.
+    breaker.trip(now)
+    return reaped
 
 
 def _return_claims(now: datetime) -> int:
@@ -189,14 +193,3 @@ def _isolate_poison(now: datetime) -> int:
         isolated += count
         logger.error("Message %s ended %d workers; a person must decide", pk, POISON_CLAIMS + 1)
     return isolated
-
-
-def touch(scope: Q) -> int:
-    """Re-writes the queued messages of a scope, so that pages see them again; rows in use change by themselves."""
-    with transaction.atomic():
-        free = list(
-            Message.objects.filter(scope, state=S.QUEUED)
-            .select_for_update(skip_locked=True)
-            .values_list("pk", flat=True)
-        )
-        return Message.objects.filter(pk__in=free, state=S.QUEUED).update(worker=F("worker"))

@@ -16,6 +16,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from messaging.catena import types
+from messaging.gates import OPEN_GATES_SQL
 from messaging.mirror import fingerprint
 from messaging.models import Decision, Message, SendAttempt
 from messaging.models.statements import prepared_cursor
@@ -23,7 +24,6 @@ from messaging.outbox import verdict as verdicts
 from messaging.outbox.claiming import Claim, Client, Sender, claim, due_conversations, lease
 from messaging.outbox.clock import Clock, DatabaseClock
 from messaging.outbox.finish import finish_surely, isolate, reject
-from messaging.outbox.gates import OPEN_GATES_SQL
 from messaging.outbox.verdict import Verdict
 from messaging.states import PROVEN_UNSENT_OUTCOMES, AttemptOutcome, Authority, DecisionKind, MessageState
 

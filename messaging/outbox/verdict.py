@@ -22,7 +22,7 @@ CURES = {
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`reason` is for people. `retry_after` is in seconds; None when nobody said. `is_our_login` means that the
-    credentials are refused, so no other message would get through either.
+    credentials are refused, so no other message would get through either; `lacks_token` that no access token came.
     """
 
     outcome: AttemptOutcome
@@ -33,6 +33,7 @@ class Verdict:
     error_text: str = ""
     retry_after: float | None = None
     is_our_login: bool = False
+    lacks_token: bool = False
 
 
 def accepted(operation: types.Operation) -> Verdict:
@@ -71,9 +72,12 @@ def unsent(reason: str) -> Verdict:
 
 
 def _unsent(error: ProvenUnsent) -> Verdict:
-    is_our_login = isinstance(error.cause, Unauthorized)
-    reason = "Catena refuses our client credentials" if is_our_login else "Catena cannot be reached"
-    return _verdict(AttemptOutcome.UNSENT, error, reason, is_our_login=is_our_login)
+    # Before the first byte only the request for a token ends in an answer of Catena.
+    is_our_login, lacks_token = isinstance(error.cause, Unauthorized), isinstance(error.cause, CatenaError)
+    reason = "Catena gives us no access token" if lacks_token else "Catena cannot be reached"
+    if is_our_login:
+        reason = "Catena refuses our client credentials"
+    return _verdict(AttemptOutcome.UNSENT, error, reason, is_our_login=is_our_login, lacks_token=lacks_token)
 
 
 def _verdict(outcome: AttemptOutcome, error: CatenaError, reason: str, **more: Any) -> Verdict:

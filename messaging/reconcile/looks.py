@@ -9,7 +9,7 @@ from itertools import batched
 
 from django.db.models import F
 
-from messaging import mirror
+from messaging import gates, mirror
 from messaging.catena import errors
 from messaging.catena.client import CatenaClient
 from messaging.models import Connection, Look, SendAttempt
@@ -67,6 +67,8 @@ def look(client: CatenaClient, now: datetime) -> Summary:
     Idempotent, and safe in two places at once. Never raises one of Catena's failures: the summary tells.
     """
     summary = Summary(bound=match(now))
+    if gates.reading_paused_until(now) is not None:
+        return summary
     due = unsettled().filter(next_look_at__lte=now).select_related("message__connection")
     groups: dict[Connection, list[SendAttempt]] = defaultdict(list)
     for attempt in due.order_by("next_look_at", "id")[:AT_ONCE]:
@@ -110,6 +112,8 @@ def _list(client: CatenaClient, connection: Connection, since: datetime, until: 
             sight.created += [record.created_at for record in page if record.created_at]
     except errors.CatenaError as error:
         sight.problem = str(error)[:300]
+        if isinstance(error, errors.RateLimited):
+            gates.slow_down(now, error.retry_after)
         sight.stops_all = isinstance(error, errors.RateLimited | errors.Unauthorized | errors.Unavailable)
         logger.warning("Looking for lost sends of connection %d failed: %s", connection.pk, error)
     else:

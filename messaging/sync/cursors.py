@@ -1,6 +1,7 @@
 """How far each sweep has read, what stopped it, and how long Catena asked us to wait. One row of `SyncCursor` each."""
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,14 +10,12 @@ from datetime import datetime, timedelta
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
+from messaging import gates
 from messaging.catena import errors
 from messaging.models import Connection, SyncCursor
 
 logger = logging.getLogger(__name__)
 
-PAUSE = "reading_paused"
-# What Catena means by a 429 without a time.
-DEFAULT_PAUSE = timedelta(seconds=60)
 # So many sources in a row that do not answer are Catena's trouble, not theirs.
 PATIENCE = 3
 
@@ -47,9 +46,9 @@ def advance(cursor: SyncCursor, position: datetime) -> None:
 
 def check_pause(now: datetime) -> None:
     """Raises `RoundStopped` while Catena wants to be left alone (429): one wait for every sweep of every worker."""
-    paused = SyncCursor.objects.filter(name=PAUSE, connection=None, position__gt=now).first()
-    if paused is not None and paused.position is not None:
-        raise RoundStopped(f"Catena asked to slow down; reading goes on after {paused.position:%H:%M:%S} UTC")
+    until = gates.reading_paused_until(now)
+    if until is not None:
+        raise RoundStopped(f"Catena asked to slow down; reading goes on after {until:%H:%M:%S} UTC")
 
 
 def _keep_error(cursor: SyncCursor, problem: str) -> None:
@@ -57,11 +56,22 @@ def _keep_error(cursor: SyncCursor, problem: str) -> None:
     cursor.save(update_fields=["started_at", "last_error"])
 
 
+def _slow_down(error: errors.CatenaError) -> datetime:
+    """A 429 stops sending too; a time that comes with another failure is about reading alone."""
+    now = timezone.now()
+    if isinstance(error, errors.RateLimited):
+        return gates.slow_down(now, error.retry_after)
+    until = now + timedelta(seconds=error.retry_after or 0)
+    gates.pause_reading(until)
+    return until
+
+
 class Round:
     """One sweep over several sources: a failing source is noted and passed over, a failing Catena ends the sweep."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, now: datetime) -> None:
         self.name = name
+        self._began = (now, time.monotonic())
         self.problems: list[str] = []
         self._silent = 0
 
@@ -72,6 +82,8 @@ class Round:
         Catena's failures end here: as a problem of this source, or as `RoundStopped`. So does what nobody foresaw, or one
         odd record would hide every source after it for good. A database that is away passes through.
         """
+        # Another worker may have been told to slow down meanwhile.
+        check_pause(self._began[0] + timedelta(seconds=time.monotonic() - self._began[1]))
         cursor = cursor_of(name or self.name, connection)
         cursor.started_at = timezone.now()
         progress = Progress(cursor)
@@ -106,8 +118,7 @@ class Round:
     def _stops_all(self, error: errors.CatenaError) -> str:
         """Why the whole round ends here, as a sentence; empty when only this source is concerned."""
         if isinstance(error, errors.RateLimited) or error.retry_after:
-            until = timezone.now() + (timedelta(seconds=error.retry_after) if error.retry_after else DEFAULT_PAUSE)
-            advance(cursor_of(PAUSE), until)
+            until = _slow_down(error)
             return f"Catena asked to slow down; reading goes on after {until:%H:%M:%S} UTC"
         if isinstance(error, errors.Unauthorized):
             return f"{error}. Check CATENA_CLIENT_ID and CATENA_CLIENT_SECRET"

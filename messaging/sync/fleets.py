@@ -27,7 +27,7 @@ def directory(client: CatenaClient, now: datetime | None = None, summary: Summar
     of each connection. Idempotent. Never raises one of Catena's failures: the summary tells.
     """
     now, summary = now or timezone.now(), summary or Summary()
-    work = Round("directory")
+    work = Round("directory", now)
     with summary.watching(work):
         check_pause(now)
         with work.source(name="fleets") as progress:

@@ -48,7 +48,7 @@ def operations(
     At most 5,000 messages a round, the longest due first, and at most 20 single reads; the rest stays due. Idempotent.
     Never raises one of Catena's failures: the summary tells.
     """
-    summary, work = summary or Summary(), Round(OPERATIONS)
+    summary, work = summary or Summary(), Round(OPERATIONS, now)
     rng = rng or SystemRandom()
     reads = SINGLE_READS
     with summary.watching(work):

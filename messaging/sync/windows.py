@@ -38,7 +38,7 @@ def messages_all(client: CatenaClient, now: datetime, summary: Summary | None = 
     Idempotent, resumable after any interruption. Never raises one of Catena's failures: the summary tells.
     """
     summary = summary or Summary()
-    work = Round(MESSAGES)
+    work = Round(MESSAGES, now)
     with summary.watching(work):
         check_pause(now)
         for connection in listed_connections():
@@ -49,7 +49,7 @@ def messages_all(client: CatenaClient, now: datetime, summary: Summary | None = 
 
 def messages(client: CatenaClient, connection: Connection, now: datetime, window: timedelta) -> Summary:
     """Reads one connection's messages of the last `window`. Idempotent; the summary tells of failures."""
-    summary, work = Summary(), Round(MESSAGES)
+    summary, work = Summary(), Round(MESSAGES, now)
     with summary.watching(work):
         check_pause(now)
         with work.source(connection, f"{MESSAGES}_asked") as progress:

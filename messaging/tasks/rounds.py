@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 LOCK_CLASS = 0x6261
 KEEPER_SECONDS = 2.0
 BEAT_SECONDS = 10.0
+# How late a probe may be.
+PROBE_SECONDS = 2.0
 TIDY_SECONDS = 60.0
 # Small, so that a doorbell that rings meanwhile does not wait long for a thread.
 DUE_BATCH = 40
@@ -57,6 +59,7 @@ def lanes(senders: Executor) -> list[list[Round]]:
         ],
         [Round("due", KEEPER_SECONDS, partial(drain_due, senders), is_shared=False)],
         [Round("reconcile", KEEPER_SECONDS, look_for_lost)],
+        [Round("probes", PROBE_SECONDS, probe_gates)],
         [Round("operations", settings.OPERATION_SWEEP_SECONDS, sweep_operations)],
         [Round("messages", settings.MESSAGE_SWEEP_SECONDS, sweep_messages)],
         [Round("directory", settings.DIRECTORY_SWEEP_SECONDS, sweep_directory)],
@@ -101,6 +104,10 @@ def drain_due(senders: Executor) -> int:
 
 def look_for_lost() -> None:
     reconcile.look(conf.catena_client(), outbox.database_clock())
+
+
+def probe_gates() -> int:
+    return outbox.probe(conf.catena_client())
 
 
 def sweep_operations() -> None:

@@ -1,6 +1,5 @@
 """The queue's moves that need no network: which are made, which are refused (reliability plan 3.2)."""
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,9 +8,8 @@ from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from messaging import models, outbox
-from messaging.outbox.gates import FIRST_PAUSE, LONGEST_PAUSE
 from messaging.outbox.queue import POISON_CLAIMS
-from messaging.states import AttemptOutcome, GateState, MessageState
+from messaging.states import AttemptOutcome, MessageState
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -180,89 +178,3 @@ def test_a_failure_is_handled_once(
 
 def test_only_a_failure_can_be_handled(conversation: models.Conversation, mara: models.User) -> None:
     assert not outbox.handled(in_state(conversation, S.SUCCEEDED), mara, NOW)
-
-
-def xid_of(message: models.Message) -> int:
-    return models.Message.objects.values_list("changed_xid", flat=True).get(pk=message.pk)
-
-
-def closed(**columns: Any) -> models.Gate:
-    return models.Gate.objects.create(**{"state": GateState.CLOSED, "reason": "429", **columns})
-
-
-def test_a_gate_whose_time_has_come_is_opened_by_the_sweep(conversation: models.Conversation) -> None:
-    due, later, locked = (
-        closed(until=PAST),
-        closed(connection=conversation.connection, until=FUTURE),
-        closed(connection=factories.ConnectionFactory(), state=GateState.LOCKED),
-    )
-    assert outbox.open_due_gates(NOW) == 1
-    states = dict(models.Gate.objects.values_list("pk", "state"))
-    assert states == {due.pk: GateState.OPEN, later.pk: GateState.CLOSED, locked.pk: GateState.LOCKED}
-    assert outbox.open_due_gates(NOW) == 0
-
-
-def test_a_gate_without_a_time_waits_for_a_person() -> None:
-    closed(until=None)
-    assert outbox.open_due_gates(NOW + timedelta(days=9)) == 0
-
-
-@pytest.mark.parametrize(
-    ("gate", "extends"),
-    [
-        ({"until": NOW + timedelta(seconds=10)}, True),
-        ({"until": NOW + timedelta(seconds=90)}, False),
-        ({"until": None}, False),
-        ({"state": GateState.LOCKED}, False),
-        ({"state": GateState.OPEN}, True),
-    ],
-)
-def test_a_pause_is_lengthened_but_never_shortened_and_a_lock_stays(gate: dict[str, Any], extends: bool) -> None:
-    made = closed(**gate)
-    until = outbox.close_gate(None, "Slow down", NOW, timedelta(seconds=60))
-    now_is = models.Gate.objects.get()
-    if extends:
-        assert (now_is.state, now_is.until, now_is.reason) == (GateState.CLOSED, FUTURE, "Slow down")
-        assert until == FUTURE
-    else:
-        assert (now_is.state, now_is.until, now_is.reason) == (made.state, made.until, "429")
-
-
-def test_pauses_in_a_row_double_up_to_a_quarter_of_an_hour() -> None:
-    now, lengths = NOW, []
-    for _ in range(8):
-        until = outbox.close_gate(None, "Again", now)
-        lengths.append(until - now)
-        now = until + timedelta(seconds=1)
-    assert lengths[:4] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE, 8 * FIRST_PAUSE]
-    assert lengths[-1] == LONGEST_PAUSE
-    assert outbox.close_gate(None, "Long after", now + timedelta(hours=2)) == now + timedelta(hours=2) + FIRST_PAUSE
-
-
-def shut_everything() -> Any:
-    return outbox.close_gate(None, "Slow down", NOW, timedelta(seconds=60))
-
-
-def open_everything() -> Any:
-    closed(until=PAST)
-    return outbox.open_due_gates(NOW)
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("act", [shut_everything, open_everything])
-def test_pages_see_every_queued_message_again_when_a_gate_moves(act: Callable[[], Any]) -> None:
-    queued = factories.OutgoingFactory()
-    waiting = factories.OutgoingFactory(conversation=queued.conversation, state=S.WAITING)
-    before = xid_of(queued), xid_of(waiting)
-    act()
-    assert xid_of(queued) > before[0]
-    assert xid_of(waiting) == before[1]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_gate_of_one_connection_touches_no_other() -> None:
-    mine, other = factories.OutgoingFactory(), factories.OutgoingFactory()
-    before = xid_of(mine), xid_of(other)
-    outbox.close_gate(mine.connection_id, "Stale", NOW)
-    assert xid_of(mine) > before[0]
-    assert xid_of(other) == before[1]

@@ -9,9 +9,9 @@ from django.utils import timezone
 
 from messaging import models, outbox
 from messaging.catena.client import CatenaClient, CatenaConfig
-from messaging.outbox.gates import FIRST_PAUSE
+from messaging.gates import first_pause
 from messaging.simulator import Fault, SimulatorServer
-from messaging.states import AttemptOutcome, Authority, GateState, MessageState
+from messaging.states import AttemptOutcome, Authority, GateCause, GateState, MessageState
 from tests import factories
 from tests.messaging.conftest import client_of_server
 
@@ -164,9 +164,11 @@ def test_refused_client_credentials_pause_everything(
     message = queued(talk, mara)
     assert drain(talk, catena_client) == 0
     gate = models.Gate.objects.get()
-    assert (gate.connection, gate.state, gate.until) == (None, GateState.CLOSED, NOW + FIRST_PAUSE)
+    assert (gate.connection, gate.state, gate.cause) == (None, GateState.CLOSED, GateCause.LOGIN)
+    assert (gate.until, gate.probe_at) == (None, NOW + first_pause())
     assert "credentials" in gate.reason
-    assert fresh(message).not_before == gate.until
+    assert drain(talk, catena_client, 9999) == 0
+    assert (fresh(message).state, fresh(message).not_before) == (S.QUEUED, NOW)
 
 
 def test_one_401_is_answered_by_one_more_post_with_a_new_token(
@@ -190,12 +192,12 @@ def test_two_401_in_a_row_close_the_gate_of_the_credential(
     message = queued(talk, mara)
     assert drain(talk, catena_client) == 2
     assert (fresh(message).state, outcomes(message)) == (S.QUEUED, [O.UNAUTHORIZED, O.UNAUTHORIZED])
-    assert models.Gate.objects.get().until == NOW + FIRST_PAUSE
-    assert drain(talk, catena_client, 14) == 0
-    assert drain(talk, catena_client, 16) == 1
-    assert models.Gate.objects.get().until == NOW + timedelta(seconds=16) + 2 * FIRST_PAUSE
+    gate = models.Gate.objects.get()
+    assert (gate.cause, gate.until, gate.probe_at) == (GateCause.LOGIN, None, NOW + first_pause())
+    assert drain(talk, catena_client, 9999) == 0
     fault.times = 0
-    assert drain(talk, catena_client, 60) == 1
+    assert outbox.probe(catena_client, at(16)) == 1
+    assert drain(talk, catena_client, 17) == 1
     assert fresh(message).state == S.ACCEPTED
 
 
@@ -223,7 +225,7 @@ def test_a_429_without_a_time_pauses_for_the_usual_first_while(
     catena.world.faults.add(Fault("rate_limited", WRITE, times=1, retry_after_seconds=None))
     queued(talk, mara)
     drain(talk, catena_client)
-    assert models.Gate.objects.get().until == NOW + FIRST_PAUSE
+    assert models.Gate.objects.get().until == NOW + first_pause()
 
 
 @pytest.mark.parametrize(
