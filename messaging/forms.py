@@ -91,6 +91,16 @@ class ComposeForm(MessageForm):
         return cleaned
 
 
+class HandledForm(forms.Form):
+    """What was done about a failure, in a person's own words; nothing is an answer too."""
+
+    note = forms.CharField(
+        required=False,
+        max_length=Message._meta.get_field("handled_note").max_length,
+        error_messages={"max_length": "The note is too long. Shorten it to %(limit_value)d characters."},
+    )
+
+
 def time_zones() -> list[tuple[str, list[tuple[str, str]]]]:
     """Every zone by its region, as a select groups them; the installation's own comes first as the blank choice."""
     regions: dict[str, list[tuple[str, str]]] = {}

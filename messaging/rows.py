@@ -19,7 +19,7 @@ from messaging.models.conversation import READ_THROUGH_SQL
 from messaging.models.directory import provider_name, sees_every_fleet, visible_connections_sql
 from messaging.models.outlook import ClosedGates, delivery_of
 from messaging.models.statements import prepared_cursor
-from messaging.states import CANCELLABLE_STATES, REPEATABLE_STATES, Direction, MessageState
+from messaging.states import CANCELLABLE_STATES, LIVELY_STATES, REPEATABLE_STATES, RESENDABLE_STATES, Direction
 
 Row = dict[str, Any]
 PAGE_SIZE = 50
@@ -52,15 +52,30 @@ LEFT JOIN messaging_user s ON s.id = m.settled_by_id
 LEFT JOIN messaging_readmark r ON r.conversation_id = c.id AND r.user_id = %(user)s
 """
 
+
+def _name_sql(person: str) -> str:
+    return f"coalesce(nullif(btrim({person}.first_name || ' ' || {person}.last_name), ''), {person}.username)"
+
+
 _MESSAGE = f"""
 SELECT m.id, m.uuid::text AS uuid, m.conversation_id, m.text, m.priority, m.author_id, m.sender_name, m.handled_at,
   CASE WHEN m.direction = 'in' AND m.sender_name = '' THEN left(m.raw->>'sender_id', 8) END AS sender_short,
   a.first_name AS author__first_name, a.last_name AS author__last_name, a.username AS author__username,
-  q.uuid::text AS quote_uuid, q.text AS quote_text, {_DELIVERY.format(m="m", p="", s="s")}
+  q.uuid::text AS quote_uuid, q.text AS quote_text, m.handled_note, {_name_sql("h")} AS handled_by, m.handled_by_id,
+  o.uuid::text AS repeats_uuid, o.occurred_at AS repeats_at,
+  r.uuid::text AS again_uuid, r.occurred_at AS again_at, r.author_id AS again_by_id, r.author AS again_by,
+  {_DELIVERY.format(m="m", p="", s="s")}
 FROM messaging_message m
 JOIN messaging_connection n ON n.id = m.connection_id
 LEFT JOIN messaging_user a ON a.id = m.author_id
 LEFT JOIN messaging_user s ON s.id = m.settled_by_id
+LEFT JOIN messaging_user h ON h.id = m.handled_by_id
+LEFT JOIN messaging_message o ON o.id = m.retry_of_id
+LEFT JOIN LATERAL (SELECT x.uuid, x.occurred_at, x.author_id, {_name_sql("u")} AS author
+  FROM messaging_message x JOIN messaging_user u ON u.id = x.author_id
+  WHERE x.retry_of_id = m.id AND x.state <> 'cancelled'
+    AND (m.handled_at IS NOT NULL OR m.state IN ('failed', 'rejected', 'expired'))
+  ORDER BY x.id DESC LIMIT 1) r ON TRUE
 LEFT JOIN messaging_message q ON q.id = m.reply_to_id AND q.deleted_at IS NULL
 """
 
@@ -293,7 +308,7 @@ def thread_rows(
 
 
 def message_row(row: Row, viewer: _Viewer) -> Row:
-    """Adds what the template prints: `badge`, `author` (the words before the bubble), `is_mine`, `quote`, `can_undo`."""
+    """Adds what the template prints: `badge`, `author` (the words before the bubble), `quote`, what may be done, `links`."""
     row["is_incoming"] = row["direction"] == Direction.IN
     row["is_mine"] = row["author_id"] == viewer.user_id
     row["author"] = _author(row)
@@ -305,13 +320,28 @@ def message_row(row: Row, viewer: _Viewer) -> Row:
         row["state"] in CANCELLABLE_STATES and row["claim_count"] == 0 and may_withdraw(viewer.user, row["author_id"])
     )
     row["can_edit_again"] = row["is_mine"] and row["state"] in REPEATABLE_STATES
-    row["needs_handling"] = row["handled_at"] is None and row["state"] in _HANDLED_STATES
+    is_late = row["escalated_at"] is not None and row["state"] in LIVELY_STATES
+    row["needs_handling"] = row["handled_at"] is None and (is_late or row["state"] in RESENDABLE_STATES)
+    # Whoever sees a message may send it again (`access.can_resend`): those are the fleet's members and support.
+    row["can_resend"] = row["state"] in RESENDABLE_STATES and row["again_uuid"] is None
+    row["links"] = _relations(row, viewer)
     row["url"] = f"/m/{row['uuid']}/"
     row["is_first"] = True
     return row
 
 
-_HANDLED_STATES = frozenset({MessageState.FAILED, MessageState.REJECTED, MessageState.EXPIRED})
+def _relations(row: Row, viewer: _Viewer) -> list[tuple[str, str, datetime, str]]:
+    """What a person did about the message: words, whose address, when, and what they noted. Mostly nothing."""
+    found = []
+    if row["repeats_uuid"]:
+        found.append(("Repeats the message of", f"/m/{row['repeats_uuid']}/", row["repeats_at"], ""))
+    if row["again_uuid"]:
+        who = "you" if row["again_by_id"] == viewer.user_id else row["again_by"]
+        found.append((f"Sent again by {who}", f"/m/{row['again_uuid']}/", row["again_at"], ""))
+    elif row["handled_at"]:
+        who = "you" if row["handled_by_id"] == viewer.user_id else row["handled_by"]
+        found.append((f"Handled by {who}", "", row["handled_at"], row["handled_note"]))
+    return [(words, address, at.astimezone(viewer.zone), note) for words, address, at, note in found]
 
 
 def _author(row: Row) -> str:

@@ -112,14 +112,18 @@ def _head(user: User, row: Mapping[str, Any]) -> Head:
     )
 
 
-def obstacle(user: User, driver: FleetUser) -> str | None:
-    """Why this person cannot write to this driver now, as a sentence; None when they can. At most two queries."""
+def obstacle(user: User, driver: FleetUser, *, is_resend: bool = False) -> str | None:
+    """Why this person cannot write to this driver now, as a sentence; None when they can. At most two queries.
+
+    `is_resend`: not to write anew, but to send a failure again.
+    """
     connection = driver.connection
     try:
         has_sender = bool(outbox.sender_of(connection))
     except outbox.NoSender:
         has_sender = False
-    return _obstacle(driver, may_write=access.can_send(user, connection), has_sender=has_sender)
+    may_write = access.can_resend(user, connection) if is_resend else access.can_send(user, connection)
+    return _obstacle(driver, may_write=may_write, has_sender=has_sender)
 
 
 def _obstacle(driver: FleetUser, *, may_write: bool, has_sender: bool) -> str | None:

@@ -12,6 +12,7 @@ from messaging.views import (
     messages,
     operations,
     replies,
+    resend,
 )
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -26,6 +27,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("_f/c/<uuid:uuid>/quote/", conversations.quote, name="quote"),
     path("m/<uuid:uuid>/cancel/", replies.cancel, name="cancel"),
     path("m/<uuid:uuid>/handled/", replies.handled, name="handled"),
+    path("m/<uuid:uuid>/resend/", resend.resend, name="resend"),
     path("compose/", compose.compose, name="compose"),
     path("_f/recipients/", compose.recipients, name="recipients"),
     path("settings/", account.settings, name="settings"),

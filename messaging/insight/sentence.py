@@ -52,6 +52,7 @@ EXPLANATIONS = {
     "waiting": "Messages to one driver go out in the order they were written.",
     "paused": "It goes out by itself when sending resumes.",
     "not_sent": "Nothing reached the driver.",
+    "late": "It is urgent, so it asks for somebody until the provider accepts it or it is marked as handled.",
     "checking": "The answer to our request was lost, so the driver may have it. Backhaul never sends it again by itself.",
     "needs_you": "It is not sent again unless somebody decides so.",
     "cancelled": "Nothing was sent.",

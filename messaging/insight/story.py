@@ -60,6 +60,15 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Resent:
+    """The message that repeats this one, and who sent it."""
+
+    url: str
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """A message with everything that happened to it, each list oldest first, and the badge of this moment."""
 
@@ -68,6 +77,7 @@ class Story:
     attempts: Sequence[Attempt]
     posts: Sequence[Post]
     verdicts: Sequence[Verdict]
+    resent: Resent | None
     now: datetime
 
     @property
@@ -79,10 +89,17 @@ class Story:
         return self.message.state in LIVELY_STATES
 
     @property
+    def needs_handling(self) -> bool:
+        """A failure or a late message that nobody has taken care of yet. A decision is another matter."""
+        return self.message.handled_at is None and self.badge.key in {"failed", "not_sent", "expired", "late"}
+
+    @property
     def is_over(self) -> bool:
-        """Nothing more is expected on the page: a final state, and the last receipt in or no longer waited for."""
+        """Nothing more is expected on the page: a final state that nobody need act on, and the last receipt in or no longer
+        waited for.
+        """
         message = self.message
-        if self.is_pending or message.state == S.NEEDS_DECISION:
+        if self.is_pending or message.state == S.NEEDS_DECISION or self.needs_handling:
             return False
         if message.direction == Direction.IN or message.state not in {S.SUCCEEDED, S.MIRRORED}:
             return True
@@ -93,6 +110,8 @@ def with_story(found: "QuerySet[Message]") -> "QuerySet[Message]":
     """Lets each message of the queryset be told by `tell` without a further query."""
     logs = OperationLog.objects.filter(operation_id=OuterRef("operation_id")).order_by("catena_created_at", "id")
     posts = SendAttempt.objects.filter(message_id=OuterRef("pk")).order_by("id")
+    repeats = Message.objects.filter(retry_of_id=OuterRef("pk")).exclude(state=S.CANCELLED).order_by("id")
+    author = {name: path.replace("user__", "author__") for name, path in _PERSON.items()}
     verdicts = Decision.objects.filter(message_id=OuterRef("pk")).order_by("id")
     return found.select_related(
         "conversation__driver", "connection__fleet", "sender", "recipient", "operation",
@@ -101,6 +120,7 @@ def with_story(found: "QuerySet[Message]") -> "QuerySet[Message]":
         told_logs=ArraySubquery(logs.values(row=_packed(_LOG, at="catena_created_at"))),
         told_posts=ArraySubquery(posts.values(row=_packed(_POST, began="posting_at", ended="finished_at"))),
         told_verdicts=ArraySubquery(verdicts.values(row=_packed(("id", "kind", "reason"), **_PERSON, at="created_at"))),
+        told_repeats=ArraySubquery(repeats.values(row=_packed(("uuid",), **author, at="occurred_at"))),
     )  # fmt: skip
 
 
@@ -117,6 +137,7 @@ def tell(message: Message, badge: Badge, now: datetime) -> Story:
         attempts=[_attempt(number, row) for number, row in enumerate(rows["told_logs"], start=1)],
         posts=[_post(row) for row in rows["told_posts"]],
         verdicts=[_verdict(row) for row in rows["told_verdicts"]],
+        resent=next((_resent(row) for row in reversed(rows["told_repeats"])), None),
         now=now,
     )
 
@@ -147,5 +168,12 @@ def _post(row: Mapping[str, Any]) -> Post:
 
 
 def _verdict(row: Mapping[str, Any]) -> Verdict:
-    by = f"{row['first']} {row['last']}".strip() or row["login"]
-    return Verdict(row["id"], row["kind"], row["reason"], by, datetime.fromisoformat(row["at"]))
+    return Verdict(row["id"], row["kind"], row["reason"], _label(row), datetime.fromisoformat(row["at"]))
+
+
+def _resent(row: Mapping[str, Any]) -> Resent:
+    return Resent(f"/m/{row['uuid']}/", _label(row), datetime.fromisoformat(row["at"]))
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    return f"{row['first']} {row['last']}".strip() or str(row["login"])

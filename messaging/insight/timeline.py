@@ -54,7 +54,19 @@ def timeline(story: Story, *, with_headers: bool) -> list[Step]:
         steps = list(_mirrored(story))
     else:
         steps = [*_ours(story), *_attempts(story, with_headers=with_headers), *_ends(story)]
+        steps = _with_escalation(steps, story)
     return _dated(steps[::-1], localdate(story.now))
+
+
+def _with_escalation(steps: list[Step], story: Story) -> list[Step]:
+    """Where its own clock puts it: before the first step that came later."""
+    at = story.message.escalated_at
+    if at is None:
+        return steps
+    place = next((n for n, step in enumerate(steps) if step.at and step.at > at), len(steps))
+    words = f"Not accepted {span(at - story.message.occurred_at)} after it was written"
+    step = Step("escalated", words, at, Tone.HIGH, text="It is urgent, so it was put before people.")
+    return [*steps[:place], step, *steps[place:]]
 
 
 def _dated(steps: list[Step], day: date) -> list[Step]:
@@ -189,8 +201,11 @@ def _people(story: Story) -> Iterator[Step]:
         yield Step("cancelled", f"Cancelled by {_name(message.settled_by)}", message.settled_at, Tone.NEUTRAL)
     if message.state == S.EXPIRED:
         yield Step("expired", "Expired, not sent", message.settled_at, Tone.BAD)
-    if message.handled_at:
-        yield Step("handled", f"Marked as handled by {_name(message.handled_by)}", message.handled_at, Tone.NEUTRAL)
+    if story.resent:
+        yield Step("resent", f"Sent again by {story.resent.by}", story.resent.at, Tone.NEUTRAL)
+    if message.handled_at and (story.resent is None or message.handled_at != story.resent.at):
+        title = f"Marked as handled by {_name(message.handled_by)}"
+        yield Step("handled", title, message.handled_at, Tone.NEUTRAL, text=message.handled_note)
 
 
 def _receipts(story: Story) -> Iterator[Step]:

@@ -13,7 +13,7 @@ from messaging.outbox.compose import NoSender, compose, draft_of, open_conversat
 from messaging.outbox.finish import finish, finish_surely, isolate, reject
 from messaging.outbox.probing import probe
 from messaging.outbox.queue import cancel, expire, lock, promote, promote_stranded, reap
-from messaging.outbox.resend import MayHaveArrived, NotResendable, Resend, doubt_about, resend, resent_as
+from messaging.outbox.resend import MayHaveArrived, NotResendable, Resend, can_be_resent, doubt_about, resend, resent_as
 from messaging.outbox.sending import ClaimLost, begin_post, drain, drain_due, send
 from messaging.outbox.settling import settle
 from messaging.outbox.verdict import Verdict
@@ -29,6 +29,7 @@ __all__ = [
     "Sender",
     "Verdict",
     "begin_post",
+    "can_be_resent",
     "cancel",
     "claim",
     "close_gate",

@@ -59,7 +59,7 @@ def _resend(message: Message, user: User, now: datetime, *, is_sure: bool) -> Re
     found = resent_as(current)
     if found is not None:
         return Resend(found, is_new=False)
-    if current.state not in RESENDABLE_STATES or current.deleted_at is not None:
+    if not can_be_resent(current):
         raise NotResendable("This message has not failed, or no longer: look at what became of it.")
     doubt = doubt_about(current)
     if doubt and not is_sure:
@@ -74,6 +74,11 @@ def _resend(message: Message, user: User, now: datetime, *, is_sure: bool) -> Re
     conversation.summarise()
     logger.info("Message %s is sent again as %s by %s", current.uuid, made.uuid, user.pk)
     return Resend(made, is_new=True)
+
+
+def can_be_resent(message: Message) -> bool:
+    """Whether its state allows it; whether somebody has done it is `resent_as`."""
+    return message.state in RESENDABLE_STATES and message.deleted_at is None
 
 
 def resent_as(message: Message) -> Message | None:

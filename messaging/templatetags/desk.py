@@ -21,6 +21,7 @@ register = template.Library()
 Row = dict[str, Any]
 
 NO_TEXT = "(no text)"
+NOTE_LENGTH = 500
 
 
 @register.simple_tag
@@ -60,8 +61,11 @@ def _link(row: Row, open_uuid: str, zone: tzinfo, today: date) -> str:
 def _row_meta(row: Row) -> str:
     shown = row["badge"]
     failures = ""
-    if row["attention_count"] and shown.tone != Tone.BAD and shown.key != "needs_you":
-        failures = f'<span class="chip tone-bad">{icon("octagon-x")}<span>{row["attention_count"]} failed</span></span>'
+    if row["attention_count"] and shown.tone != Tone.BAD and shown.key not in {"needs_you", "late"}:
+        words = "needs attention" if row["attention_count"] == 1 else "need attention"
+        failures = (
+            f'<span class="chip tone-bad">{icon("octagon-x")}<span>{row["attention_count"]} {words}</span></span>'
+        )
     return f"{failures}{'' if row['is_incoming'] else priority(row['priority'])}{badge(shown)}"
 
 
@@ -114,7 +118,8 @@ class _Thread:
         prefix = "" if row["is_first"] else f'<span class="vh">{author}: </span>'
         return (
             f'<li class="{classes}" id="m-{row["uuid"]}">{before}'
-            f'<div class="bubble">{prefix}{_quote(row)}{_text(row)}</div><div class="msg-foot">{self._foot(row)}</div></li>'
+            f'<div class="bubble">{prefix}{_quote(row)}{_text(row)}</div><div class="msg-foot">{self._foot(row)}</div>'
+            f"{self._remedies(row)}</li>"
         )
 
     def _foot(self, row: Row) -> str:
@@ -122,7 +127,8 @@ class _Thread:
         words = time_element(row["occurred_at"], exact_words(local), local.isoformat()[11:16])
         status = "" if row["is_incoming"] else badge(row["badge"], "long")
         note = f'<span class="status tone-hi"><span>{escape(row["note"])}</span></span>' if row.get("note") else ""
-        return f"{words}{priority(row['priority'])}{status}{note}{self._actions(row)}{self._links(row)}"
+        shown = f"{words}{priority(row['priority'])}{status}{note}{_relations(row)}"
+        return f"{shown}{self._actions(row)}{self._links(row)}"
 
     def _actions(self, row: Row) -> str:
         parts = []
@@ -135,12 +141,6 @@ class _Thread:
             )
         if row["can_edit_again"]:
             parts.append(f'<a href="{self.address}?text_of={row["uuid"]}#composer">Edit and send again</a>')
-        if row["needs_handling"]:
-            parts.append(
-                self._form(
-                    f"{row['url']}handled/", '<button class="btn btn-link" type="submit">Mark as handled</button>'
-                )
-            )
         return "".join(parts)
 
     def _form(self, action: str, button: str) -> str:
@@ -149,6 +149,37 @@ class _Thread:
             f'<input type="hidden" name="csrfmiddlewaretoken" value="{self.token}">{button}</form>'
         )
 
+    def _remedies(self, row: Row) -> str:
+        """What can be done about a failure: send it again, or say how it was taken care of."""
+        parts = []
+        if row.get("doubt"):
+            return f'<div class="msg-do">{self._question(row)}</div>'
+        if row["can_resend"]:
+            button = f'<button class="btn btn-small" type="submit">{icon("rotate-cw")}Send again</button>'
+            parts.append(self._form(f"{row['url']}resend/", button))
+        if row["needs_handling"]:
+            field = (
+                f'<label for="note-{row["uuid"]}">What was done? <span class="hint">For example: called the driver</span>'
+                f'</label><input class="input" id="note-{row["uuid"]}" name="note" maxlength="{NOTE_LENGTH}" autocomplete="off">'
+                f'<button class="btn btn-small" type="submit">{icon("check")}Mark as handled</button>'
+            )
+            form = self._form(f"{row['url']}handled/", field)
+            summary = f"<summary>{icon('chevron-right')}Mark as handled</summary>"
+            parts.append(f'<details class="more ask">{summary}{form}</details>')
+        return f'<div class="msg-do">{"".join(parts)}</div>' if parts else ""
+
+    def _question(self, row: Row) -> str:
+        """Before a text goes out that the driver may have: why, and the second tick. `doubt` is one sentence."""
+        missing = '<p class="bad">Tick the box if you mean it.</p>' if row.get("asked") else ""
+        fields = (
+            f"<p>{escape(row['doubt'])} The driver may have it.</p>{missing}"
+            f'<input type="hidden" name="asked" value="1"><label class="check">'
+            f'<input type="checkbox" name="is_sure" value="1" required>Send it again: the driver may see it twice</label>'
+            f'<button class="btn btn-small" type="submit">{icon("rotate-cw")}Send again</button>'
+        )
+        summary = f"<summary>{icon('chevron-right')}Send it again?</summary>"
+        return f'<details class="more ask" open>{summary}{self._form(f"{row['url']}resend/", fields)}</details>'
+
     def _links(self, row: Row) -> str:
         query = f"?reply_to={row['uuid']}"
         return (
@@ -156,6 +187,21 @@ class _Thread:
             f' hx-target="#composer-reply" hx-sync="#composer-reply:replace">Reply</a>'
             f'<a href="{row["url"]}">Details</a></span>'
         )
+
+
+def _relations(row: Row) -> str:
+    """What this message repeats or was repeated by, and who took care of it."""
+    if not row["links"]:
+        return ""
+    today, parts = timezone.localdate(), []
+    for words, address, local, note in row["links"]:
+        said = f"{escape(words)} {near_words(local, today)}"
+        parts.append(f'<a href="{address}">{said}</a>' if address else f"<span>{said}{_noted(note)}</span>")
+    return "".join(parts)
+
+
+def _noted(note: str) -> str:
+    return f': <span dir="auto">{escape(note)}</span>' if note else ""
 
 
 def _quote(row: Row) -> str:

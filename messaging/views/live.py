@@ -81,9 +81,8 @@ def _paint(painter: Painter, request: PersonRequest, since: live.Cursor, scope: 
 def _body(request: PersonRequest, paint: Paint) -> str:
     look, asked = request.glance, request.GET
     frame = _frame(request.user, look, paint) if look.changed else ""
-    poller = ""
-    if paint.goes_on:
-        poller = poller_element(request.user.pk, look, asked.get("v", ""), asked.get("scope", ""), asked.get("q", ""))
+    place = (asked.get("v", ""), asked.get("scope", "")) if paint.goes_on else ("page", "")
+    poller = poller_element(request.user.pk, look, *place, asked.get("q", ""))
     return "".join([*paint.html, frame, fresh_poller(poller)])
 
 

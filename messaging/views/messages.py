@@ -16,7 +16,7 @@ from messaging.insight.story import Story, tell, with_story
 from messaging.insight.timeline import timeline
 from messaging.models import Message, User, message_delivery
 from messaging.models.outlook import ClosedGates
-from messaging.states import CANCELLABLE_STATES, Direction
+from messaging.states import CANCELLABLE_STATES, RESENDABLE_STATES, Direction
 from messaging.views.painting import Paint
 from messaging.views.person import PersonRequest
 
@@ -30,7 +30,8 @@ def message(request: PersonRequest, uuid: UUID) -> HttpResponse:
     story = _story(request.user, request.glance.gates, uuid=uuid)
     if story is None:
         raise Http404
-    return render(request, TEMPLATE, {**_context(request.user, story), "section": "operations"})
+    place = {"view": "page"} if story.is_over else {"view": "message", "scope": story.message.pk}
+    return render(request, TEMPLATE, {**_context(request.user, story), "section": "operations", **place})
 
 
 def _story(user: User, gates: ClosedGates, **key: Any) -> Story | None:
@@ -51,7 +52,10 @@ def _context(user: User, story: Story) -> dict[str, Any]:
         "identities": identities(story),
         "support": support_text(story, with_headers=sees_headers),
         "can_undo": _can_undo(user, shown),
-        "needs_handling": shown.handled_at is None and story.badge.key in {"failed", "not_sent", "expired"},
+        "resent": story.resent,
+        # Whoever sees a message may send it again (`access.can_resend`): those are the fleet's members and support.
+        "can_resend": shown.state in RESENDABLE_STATES and story.resent is None,
+        "needs_handling": story.needs_handling,
         "is_incoming": shown.direction == Direction.IN,
     }
 

@@ -11,7 +11,8 @@ from messaging.views.person import PersonRequest
 class Paint:
     """A painter's answer: `hx-partial` elements, one sentence to speak politely, and one to speak at once.
 
-    `goes_on` False says that nothing more can happen on the page, so that its poller is taken away.
+    `goes_on` False says that nothing more can happen to what the page shows: from then on it asks for the person's own
+    news alone.
     """
 
     html: Sequence[str] = ()

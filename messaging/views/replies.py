@@ -10,7 +10,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from messaging import access, outbox
-from messaging.forms import ReplyForm
+from messaging.forms import HandledForm, ReplyForm
+from messaging.mirror.redaction import storable_text
 from messaging.models import Message, closed_gates
 from messaging.rows import Row, bubble
 from messaging.states import MessageState
@@ -28,6 +29,7 @@ from messaging.views.person import PersonRequest
 
 SPENT = "This form was sent before with another text. Your text is kept; press Send again to send it too."
 TOO_LATE = "Too late to withdraw: already handed to the provider."
+HANDLED_BEFORE = "This needs no attention any more: look at what became of it."
 # A GET comes from a log-in in between, which returns to the address that was asked: it shows the page and writes nothing.
 post_or_return = require_http_methods(["GET", "HEAD", "POST"])
 
@@ -63,7 +65,7 @@ def _sent(request: PersonRequest, found: Head, message: Message) -> HttpResponse
     if not request.htmx:
         return SeeOther(f"{found.address}#m-{message.uuid}")
     context = composer_context(found)
-    body = _painted(request, message) + render_to_string(f"{THREAD}#sent", context, request)
+    body = painted(request, message) + render_to_string(f"{THREAD}#sent", context, request)
     return HttpResponse(body, headers={"HX-Trigger": "live:now"})
 
 
@@ -94,10 +96,10 @@ def cancel(request: PersonRequest, uuid: UUID) -> HttpResponse:
             raise PermissionDenied
         note = "" if _withdraw(request, message) else TOO_LATE
         if request.htmx:
-            return HttpResponse(_painted(request, message, note), headers={"HX-Trigger": "live:now"})
+            return HttpResponse(painted(request, message, note=note), headers={"HX-Trigger": "live:now"})
         if note:
             flashes.warning(request, note)
-    return _back(request, message)
+    return back(request, message)
 
 
 def _withdraw(request: PersonRequest, message: Message) -> bool:
@@ -113,10 +115,21 @@ def handled(request: PersonRequest, uuid: UUID) -> HttpResponse:
     """Takes a failure off "Needs attention". Whoever sees it may: those are the fleet's members and support."""
     message = _find_message(request, uuid)
     if request.method == "POST":
-        outbox.handled(message, request.user, timezone.now())
+        refusal = _handle(request, message)
         if request.htmx:
-            return HttpResponse(_painted(request, message), headers={"HX-Trigger": "live:now"})
-    return _back(request, message)
+            return HttpResponse(painted(request, message, note=refusal), headers={"HX-Trigger": "live:now"})
+        if refusal:
+            flashes.warning(request, refusal)
+    return back(request, message)
+
+
+def _handle(request: PersonRequest, message: Message) -> str:
+    """Why it was not marked, as a sentence; empty when it was."""
+    form = HandledForm(request.POST)
+    if not form.is_valid():
+        return " ".join(str(error) for error in form.errors["note"])
+    is_marked = outbox.handled(message, request.user, timezone.now(), storable_text(form.cleaned_data["note"]))
+    return "" if is_marked else HANDLED_BEFORE
 
 
 def _find_message(request: PersonRequest, uuid: UUID) -> Message:
@@ -127,15 +140,16 @@ def _find_message(request: PersonRequest, uuid: UUID) -> Message:
     return found
 
 
-def _back(request: PersonRequest, message: Message) -> HttpResponse:
+def back(request: PersonRequest, message: Message) -> HttpResponse:
     """To the page whose button it was: the message's own, or its conversation."""
     if request.POST.get("back") == "message":
-        return HttpResponse(status=303, headers={"Location": message.get_absolute_url()})
+        return SeeOther(message.get_absolute_url())
     return SeeOther(f"{message.conversation.get_absolute_url()}#m-{message.uuid}")
 
 
-def _painted(request: PersonRequest, message: Message, note: str = "") -> str:
+def painted(request: PersonRequest, message: Message, **shown: object) -> str:
+    """The message's bubble as it now is; `note`, `doubt` and `asked` are shown with it this once."""
     now = timezone.now()
     row: Row = bubble(request.user, message.pk, now, closed_gates(now))
-    row["note"] = note
+    row.update(shown)
     return paint_bubbles(request, [row])

@@ -245,7 +245,8 @@ def test_a_message_that_a_provider_has_not_sent_yet_is_not_called_sent(conversat
     ("state", "columns", "is_over"),
     [
         (S.ACCEPTED, {}, False),
-        (S.FAILED, {}, True),
+        (S.FAILED, {}, False),
+        (S.FAILED, {"handled_at": NOW}, True),
         (S.SUCCEEDED, {}, False),
         (S.SUCCEEDED, {"read_at": NOW}, True),
         (S.SUCCEEDED, {"occurred_at": NOW - timedelta(hours=25)}, True),
