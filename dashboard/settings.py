@@ -167,6 +167,12 @@ CATENA_TOKEN_URL = env.url(
 )
 CATENA_CLIENT_ID = env.secret("CATENA_CLIENT_ID")
 CATENA_CLIENT_SECRET = env.secret("CATENA_CLIENT_SECRET")
+# For all processes together; 0 without a limit
+CATENA_REQUESTS_PER_MINUTE = env.integer("CATENA_REQUESTS_PER_MINUTE", 0)
+if 0 < CATENA_REQUESTS_PER_MINUTE < 10:
+    raise ImproperlyConfigured(
+        f"CATENA_REQUESTS_PER_MINUTE is {CATENA_REQUESTS_PER_MINUTE}. Set it to at least 10, or to 0 for no limit."
+    )
 CATENA_WEBHOOK_SECRETS = [part.strip() for part in env.secret("CATENA_WEBHOOK_SECRET").split(",") if part.strip()]
 
 # Sending and sweeping; seconds unless the name says otherwise (numbers of the reliability plan, 2.5)

@@ -118,11 +118,16 @@ class Caller:
 
     def _ready(self, deadline: Deadline) -> tuple[str, Wire]:
         try:
+            self._announce(is_send=True)
             return self._tokens.value(deadline), self._api.open(deadline)
         except CatenaError as error:
             raise ProvenUnsent(f"Nothing was sent: {error}", retry_after=error.retry_after) from error
         except Exception as error:
             raise ProvenUnsent(f"Nothing was sent: no connection ({type(error).__name__})") from error
+
+    def _announce(self, *, is_send: bool) -> None:
+        if self._config.before_request is not None:
+            self._config.before_request(is_send=is_send)
 
     def _sent(self, wire: Wire) -> Answer:
         try:
@@ -135,6 +140,7 @@ class Caller:
 
     def _exchange(self, method: str, path: str, params: Params, body: object, wire: Wire) -> Answer:
         """A complete answer of any status; the connection stays open only if it came whole."""
+        self._announce(is_send=False)
         deadline = wire.deadline = Deadline.after(self._config.read_total_timeout, self._clock)
         token = self._tokens.value(deadline)
         answer: Answer | None = None

@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import Protocol
 from urllib.parse import urlsplit
+
+
+class BeforeRequest(Protocol):
+    """Told what the request is for: sending a message, or anything else."""
+
+    def __call__(self, *, is_send: bool) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -11,6 +18,9 @@ class CatenaConfig:
 
     Raises `ValueError` for an address that is not https; plain http is taken for loopback only, so a credential never
     crosses a network in clear.
+
+    `before_request` is called before each request to the API, not before one for a token. What it raises ends the call with
+    nothing sent: from a read as it is, from a write as `ProvenUnsent`.
     """
 
     api_url: str
@@ -26,6 +36,7 @@ class CatenaConfig:
     page_size: int = 300
     max_pages: int = 2000
     verify: bool | str = True
+    before_request: BeforeRequest | None = None
 
     def __post_init__(self) -> None:
         for name in ("api_url", "token_url"):

@@ -84,6 +84,10 @@ class Unavailable(CatenaError):
     """A read that failed for a passing reason; it may be repeated."""
 
 
+class OverBudget(Unavailable):
+    """Not asked at all: the caller's own budget of requests is spent; `retry_after` says when to try again."""
+
+
 class NotSupported(CatenaError):
     """501 on a read: presumably this provider cannot do it (inferred)."""
 

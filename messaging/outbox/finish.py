@@ -18,7 +18,7 @@ from messaging.outbox.claiming import Claim
 from messaging.outbox.compose import ring
 from messaging.outbox.queue import FIRST_LOOK_AFTER, lock, promote, unknown_columns
 from messaging.outbox.settling import bring_together, settle
-from messaging.outbox.verdict import Verdict
+from messaging.outbox.verdict import Hindrance, Verdict
 from messaging.states import (
     ATTENTION_STATES,
     LEASED_STATES,
@@ -202,6 +202,8 @@ def _wait(claim: Claim, verdict: Verdict, now: datetime, jitter: Callable[[float
     if verdict.outcome == AttemptOutcome.RATE_LIMITED:
         until = slow_down(now, verdict.retry_after)
         return until - now + timedelta(seconds=jitter(0, 1))
+    if verdict.hindrance == Hindrance.BUDGET:
+        return (asked or timedelta(0)) + timedelta(seconds=jitter(0, 1))
     refused = _login_trouble(claim, verdict)
     if refused:
         close_gate(None, GateCause.LOGIN, now, asked, refused)
@@ -214,11 +216,9 @@ def _wait(claim: Claim, verdict: Verdict, now: datetime, jitter: Callable[[float
 
 def _login_trouble(claim: Claim, verdict: Verdict) -> str:
     """Why Catena lets nobody in with our credentials; empty when this outcome does not say so."""
-    if verdict.is_our_login:
-        return "Catena refuses our client credentials"
-    if verdict.lacks_token and claim.fence > 1:
-        # The first time may be a moment's trouble.
-        return "Catena gives us no access token"
+    # The first time that no token comes may be a moment's trouble.
+    if verdict.hindrance == Hindrance.LOGIN or (verdict.hindrance == Hindrance.NO_ACCESS and claim.fence > 1):
+        return verdict.hindrance
     if verdict.outcome == AttemptOutcome.UNAUTHORIZED and _was_unauthorized_before(claim):
         return "Catena refuses our access token, also a new one"
     return ""

@@ -8,7 +8,8 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError
 
-from messaging import gates
+from messaging import budget, gates
+from messaging.budget import Share
 from messaging.catena import errors, types
 from messaging.models import Gate
 from messaging.outbox.clock import Clock, DatabaseClock
@@ -44,7 +45,12 @@ def probe(client: Reader, clock: Clock | None = None) -> int:
     for gate in due.select_related("connection").order_by("probe_at")[:AT_ONCE]:
         if gates.reading_paused_until(clock()) is not None:
             break
-        if _answers(client, gate, clock):
+        try:
+            has_answered = _answers(client, gate, clock)
+        except errors.OverBudget:
+            # It was not asked, so its pause stays as it is.
+            break
+        if has_answered:
             opened += gates.open_probed(gate, clock())
         else:
             gates.postpone_probe(gate, clock())
@@ -53,10 +59,14 @@ def probe(client: Reader, clock: Clock | None = None) -> int:
 
 def _answers(client: Reader, gate: Gate, clock: Clock) -> bool:
     try:
-        _ask(client, gate, clock())
+        # What waits behind the gate spends nothing meanwhile.
+        with budget.share(Share.SENDS):
+            _ask(client, gate, clock())
     except errors.RateLimited as error:
         gates.slow_down(clock(), error.retry_after)
         return False
+    except errors.OverBudget:
+        raise
     except errors.CatenaError as error:
         logger.warning("Sending stays paused for %s: %s", gate.connection or "the credential", error)
         return False

@@ -24,7 +24,7 @@ from messaging.outbox import verdict as verdicts
 from messaging.outbox.claiming import Claim, Client, Sender, claim, due_conversations, lease
 from messaging.outbox.clock import Clock, DatabaseClock
 from messaging.outbox.finish import finish_surely, isolate, reject
-from messaging.outbox.verdict import Verdict
+from messaging.outbox.verdict import Hindrance, Verdict
 from messaging.states import PROVEN_UNSENT_OUTCOMES, AttemptOutcome, Authority, DecisionKind, MessageState
 
 logger = logging.getLogger(__name__)
@@ -140,8 +140,11 @@ def _post(intent: _Intent) -> Verdict | None:
 def _judged(error: Exception, intent: _Intent) -> Verdict:
     if not intent.is_recorded:
         # The client asks before the first byte, so without recorded intent no byte has left, whatever went wrong.
-        logger.warning("Message %d was not sent: %s", intent.claimed.message_id, type(error).__name__, exc_info=error)
         judged = verdicts.verdict_of(error)
+        if judged.hindrance != Hindrance.BUDGET:
+            logger.warning(
+                "Message %d was not sent: %s", intent.claimed.message_id, type(error).__name__, exc_info=error
+            )
         return judged if judged.outcome == AttemptOutcome.UNSENT else verdicts.unsent("Sending failed before it began")
     judged = verdicts.verdict_of(error)
     logger.log(

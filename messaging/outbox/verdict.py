@@ -1,10 +1,19 @@
 """What became of one POST. The table of reliability plan 2.6: the only place that may decide that a message goes again."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from messaging.catena import types
-from messaging.catena.errors import Ambiguous, CatenaError, ProvenUnsent, RateLimited, Refused, Unauthorized
+from messaging.catena.errors import (
+    Ambiguous,
+    CatenaError,
+    OverBudget,
+    ProvenUnsent,
+    RateLimited,
+    Refused,
+    Unauthorized,
+)
 from messaging.mirror.redaction import scrub
 from messaging.states import AttemptOutcome
 
@@ -19,10 +28,18 @@ CURES = {
 }
 
 
+class Hindrance(StrEnum):
+    """What kept a message from leaving that is not this message's own affair."""
+
+    LOGIN = "Catena refuses our client credentials"
+    NO_ACCESS = "Catena gives us no access token"
+    BUDGET = "Waiting for this installation's share of requests"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`reason` is for people. `retry_after` is in seconds; None when nobody said. `is_our_login` means that the
-    credentials are refused, so no other message would get through either; `lacks_token` that no access token came.
+    """`reason` is for people. `retry_after` is in seconds; None when nobody said. `hindrance` is None for what happened to
+    this message alone.
     """
 
     outcome: AttemptOutcome
@@ -32,8 +49,7 @@ class Verdict:
     error_class: str = ""
     error_text: str = ""
     retry_after: float | None = None
-    is_our_login: bool = False
-    lacks_token: bool = False
+    hindrance: Hindrance | None = None
 
 
 def accepted(operation: types.Operation) -> Verdict:
@@ -72,12 +88,21 @@ def unsent(reason: str) -> Verdict:
 
 
 def _unsent(error: ProvenUnsent) -> Verdict:
-    # Before the first byte only the request for a token ends in an answer of Catena.
-    is_our_login, lacks_token = isinstance(error.cause, Unauthorized), isinstance(error.cause, CatenaError)
-    reason = "Catena gives us no access token" if lacks_token else "Catena cannot be reached"
-    if is_our_login:
-        reason = "Catena refuses our client credentials"
-    return _verdict(AttemptOutcome.UNSENT, error, reason, is_our_login=is_our_login, lacks_token=lacks_token)
+    hindrance = _hindrance(error.cause)
+    return _verdict(AttemptOutcome.UNSENT, error, hindrance or "Catena cannot be reached", hindrance=hindrance)
+
+
+def _hindrance(cause: BaseException | None) -> Hindrance | None:
+    match cause:
+        case OverBudget():
+            return Hindrance.BUDGET
+        case Unauthorized():
+            return Hindrance.LOGIN
+        case CatenaError():
+            # Before the first byte only the request for a token ends in an answer of Catena.
+            return Hindrance.NO_ACCESS
+        case _:
+            return None
 
 
 def _verdict(outcome: AttemptOutcome, error: CatenaError, reason: str, **more: Any) -> Verdict:

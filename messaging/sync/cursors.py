@@ -117,6 +117,8 @@ class Round:
 
     def _stops_all(self, error: errors.CatenaError) -> str:
         """Why the whole round ends here, as a sentence; empty when only this source is concerned."""
+        if isinstance(error, errors.OverBudget):
+            return f"{error}; reading goes on when there is room again (CATENA_REQUESTS_PER_MINUTE)"
         if isinstance(error, errors.RateLimited) or error.retry_after:
             until = _slow_down(error)
             return f"Catena asked to slow down; reading goes on after {until:%H:%M:%S} UTC"

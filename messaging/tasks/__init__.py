@@ -12,7 +12,8 @@ import threading
 from django.db import InterfaceError, OperationalError, connection
 from procrastinate.contrib.django import app
 
-from messaging import conf, doorbell, outbox
+from messaging import budget, conf, doorbell, outbox
+from messaging.budget import Share
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,9 @@ def worker_name() -> str:
 
 def drain(conversation_id: int) -> None:
     """Sends what is due in one conversation. Harmless when repeated, late or about a conversation with nothing due."""
+    if budget.is_spent(Share.SENDS):
+        # Claiming what cannot go would only cost; the sweep of due heads comes back to it.
+        return
     try:
         outbox.drain(conversation_id, conf.catena_client(), worker=worker_name(), is_stopping=stopping.is_set)
     except (OperationalError, InterfaceError) as error:

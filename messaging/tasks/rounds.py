@@ -21,7 +21,8 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from messaging import conf, heartbeat, outbox, reconcile, sync, tasks
+from messaging import budget, conf, heartbeat, outbox, reconcile, sync, tasks
+from messaging.budget import Share
 from messaging.models import SyncCursor
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,8 @@ def drain_due(senders: Executor) -> int:
 
 
 def look_for_lost() -> None:
-    reconcile.look(conf.catena_client(), outbox.database_clock())
+    with budget.share(Share.RECONCILE):
+        reconcile.look(conf.catena_client(), outbox.database_clock())
 
 
 def probe_gates() -> int:

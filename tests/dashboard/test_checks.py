@@ -46,6 +46,10 @@ def test_a_sound_configuration_passes() -> None:
             "DATABASE_URL must start with postgresql:// (for example postgresql://user:password@host:5432/backhaul).",
         ),
         ({"WORKER_THREADS": "lots"}, "WORKER_THREADS is 'lots'. Set it to a whole number of at least 1."),
+        (
+            {"CATENA_REQUESTS_PER_MINUTE": "9"},
+            "CATENA_REQUESTS_PER_MINUTE is 9. Set it to at least 10, or to 0 for no limit.",
+        ),
         ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL is 'LOUD'. Set it to one of DEBUG, INFO, WARNING, ERROR, CRITICAL."),
         (
             {"TIME_ZONE": "Mars/Base"},
