@@ -180,6 +180,8 @@ SEND_CONNECT_SECONDS = env.seconds("SEND_CONNECT_SECONDS", 5)
 SEND_READ_SECONDS = env.seconds("SEND_READ_SECONDS", 20)
 SEND_TOTAL_SECONDS = env.seconds("SEND_TOTAL_SECONDS", 25)
 LEASE_SECONDS = env.seconds("LEASE_SECONDS", 60)
+# A POST in hand for longer than this ends the worker: it must have been frozen, and must not send late.
+SEND_ALARM_SECONDS = env.seconds("SEND_ALARM_SECONDS", min(40, (SEND_TOTAL_SECONDS + LEASE_SECONDS) / 2))
 # Before a person may repeat a POST without an answer: a frozen worker would have been ended by then.
 DECISION_DELAY_SECONDS = env.seconds("DECISION_DELAY_SECONDS", 90)
 # A high-priority message that is not accepted within this time after its hold is brought before a person.

@@ -37,6 +37,29 @@ def _plain_http() -> list[CheckMessage]:
 
 
 @register(Tags.security)
+def check_send_times(**_: Any) -> list[CheckMessage]:
+    """A POST must end before its worker is ended, and its worker before others take the message for lost."""
+    if settings.SEND_TOTAL_SECONDS < settings.SEND_ALARM_SECONDS < settings.LEASE_SECONDS:
+        return []
+    if settings.SEND_ALARM_SECONDS == 0:
+        return [
+            CheckWarning(
+                "SEND_ALARM_SECONDS is 0: a worker that was frozen may send late.",
+                hint="Leave SEND_ALARM_SECONDS unset.",
+                id="messaging.W003",
+            )
+        ]
+    return [
+        Error(
+            "SEND_ALARM_SECONDS must lie between SEND_TOTAL_SECONDS and LEASE_SECONDS, or a frozen worker could send late.",
+            hint=f"With SEND_TOTAL_SECONDS={settings.SEND_TOTAL_SECONDS:g} and LEASE_SECONDS={settings.LEASE_SECONDS:g},"
+            " choose a value in between.",
+            id="messaging.E004",
+        )
+    ]
+
+
+@register(Tags.security)
 def check_webhook_secrets(**_: Any) -> list[CheckMessage]:
     if all(len(secret) >= 32 and secret.isascii() for secret in settings.CATENA_WEBHOOK_SECRETS):
         return []

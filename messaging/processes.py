@@ -5,6 +5,7 @@ open: when the parent is gone, however it died, the pipe ends and the child stop
 """
 
 import http.client
+import logging
 import os
 import runpy
 import signal
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
+
+logger = logging.getLogger(__name__)
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 START_SECONDS = 60.0
@@ -41,6 +44,8 @@ class Child:
     name: str
     process: "subprocess.Popen[bytes]"
     log: Path
+    command: list[str]
+    comes_back: bool = False
 
     def failure(self, what: str) -> ChildFailed:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-SHOWN_LINES:]
@@ -79,8 +84,8 @@ class Family:
         self._is_stop_asked = True
         self._interrupts += number == signal.SIGINT
 
-    def start(self, name: str, command: list[str]) -> Child:
-        """Starts `python <command>` and returns at once."""
+    def start(self, name: str, command: list[str], *, comes_back: bool = False) -> Child:
+        """Starts `python <command>` and returns at once. With `comes_back` its own alarm (SIGALRM) is no failure."""
         log = self._logs / f"{name}.log"
         if log.exists():
             log.replace(log.with_suffix(".log.1"))
@@ -94,7 +99,7 @@ class Family:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        child = Child(name, process, log)
+        child = Child(name, process, log, command, comes_back)
         self._children.append(child)
         return child
 
@@ -112,10 +117,18 @@ class Family:
         """Raises StopAsked when a signal came, ChildFailed when a child is no longer there."""
         if self._is_stop_asked:
             raise StopAsked
-        for child in self._children:
+        for child in tuple(self._children):
             code = child.process.poll()
-            if code is not None:
+            if code == -signal.SIGALRM and child.comes_back:
+                self._revive(child)
+            elif code is not None:
                 raise child.failure(f"stopped by itself ({_ending(code)})")
+
+    def _revive(self, child: Child) -> None:
+        """A worker that was frozen too long has ended itself so as not to send late; another one goes on."""
+        logger.warning("The %s was frozen and has ended itself; starting another one", child.name)
+        self._children.remove(child)
+        self.start(child.name, child.command, comes_back=True)
 
     def watch(self) -> None:
         """Returns when a stop is asked for; raises ChildFailed when a child ends before that."""

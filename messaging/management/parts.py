@@ -84,7 +84,7 @@ def start_web_and_worker(family: Family, host: str, port: int) -> None:
     started = timezone.now()
     module, _, name = settings.WSGI_APPLICATION.rpartition(".")
     web = family.start("web", [*WEB, "--host", host, "--port", str(port), f"{module}:{name}"])
-    worker = family.start("worker", list(WORKER))
+    worker = family.start("worker", list(WORKER), comes_back=True)
     asked = "127.0.0.1" if host in {"0.0.0.0", "::", ""} else host  # noqa: S104 (compared, not bound)
     family.await_ready(web, lambda: status_of(asked, port, "/healthz") is not None)
     family.await_ready(worker, lambda: _has_beaten_since(started))

@@ -17,6 +17,7 @@ from messaging.outbox.resend import MayHaveArrived, NotResendable, Resend, can_b
 from messaging.outbox.sending import ClaimLost, begin_post, drain, drain_due, send
 from messaging.outbox.settling import settle
 from messaging.outbox.verdict import Verdict
+from messaging.outbox.watchdog import watchdog
 
 __all__ = [
     "Claim",
@@ -62,4 +63,5 @@ __all__ = [
     "send",
     "sender_of",
     "settle",
+    "watchdog",
 ]

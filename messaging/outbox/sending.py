@@ -25,6 +25,7 @@ from messaging.outbox.claiming import Claim, Client, Sender, claim, due_conversa
 from messaging.outbox.clock import Clock, DatabaseClock
 from messaging.outbox.finish import finish_surely, isolate, reject
 from messaging.outbox.verdict import Hindrance, Verdict
+from messaging.outbox.watchdog import watchdog
 from messaging.states import PROVEN_UNSENT_OUTCOMES, AttemptOutcome, Authority, DecisionKind, MessageState
 
 logger = logging.getLogger(__name__)
@@ -106,10 +107,12 @@ class _Intent:
     draft: types.MessageDraft
     sender: Sender
     is_recorded: bool = False
+    guard: int | None = None
 
     def record(self) -> None:
         if self.sender.is_stopping():
             raise ClaimLost("the worker stops")
+        self.guard = watchdog.arm()
         begin_post(self.claimed, self.draft, self.sender.worker, self.sender.clock())
         self.is_recorded = True
         if time.monotonic() > self.claimed.ends_at:
@@ -135,6 +138,8 @@ def _post(intent: _Intent) -> Verdict | None:
         return verdicts.unsent("Recording the attempt took too long")
     except Exception as error:
         return _judged(error, intent)
+    finally:
+        watchdog.disarm(intent.guard)
 
 
 def _judged(error: Exception, intent: _Intent) -> Verdict:

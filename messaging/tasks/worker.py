@@ -8,10 +8,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
 from procrastinate.contrib.django import app
 
-from messaging import tasks
+from messaging import outbox, tasks
 from messaging.tasks.rounds import Outage, start
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ def work(threads: int, ready: Callable[[], object] = lambda: None) -> None:
     """
     check_durability()
     connection.close()
+    if settings.SEND_ALARM_SECONDS:
+        outbox.watchdog.enable(settings.SEND_ALARM_SECONDS)
     outage = Outage()
     senders = ThreadPoolExecutor(threads, thread_name_prefix="drain")
     began = start(tasks.stopping, outage, senders)

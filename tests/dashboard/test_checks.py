@@ -110,6 +110,17 @@ def test_the_simulator_on_this_machine_may_speak_plain_http(address: str) -> Non
             {"CATENA_WEBHOOK_SECRETS": ["0" * 32, "short"]},
             {"messaging.E003": "CATENA_WEBHOOK_SECRET holds a secret that is too weak."},
         ),
+        (
+            {"SEND_ALARM_SECONDS": 60, "LEASE_SECONDS": 60},
+            {
+                "messaging.E004": "SEND_ALARM_SECONDS must lie between SEND_TOTAL_SECONDS and LEASE_SECONDS, "
+                "or a frozen worker could send late."
+            },
+        ),
+        (
+            {"SEND_ALARM_SECONDS": 0},
+            {"messaging.W003": "SEND_ALARM_SECONDS is 0: a worker that was frozen may send late."},
+        ),
     ],
 )
 def test_what_is_missing_or_unsafe_is_found(changed: dict[str, object], found: dict[str, str]) -> None:

@@ -79,6 +79,27 @@ def test_a_child_that_dies_at_once_shows_the_end_of_its_log(tmp_path: Path) -> N
     )
 
 
+def test_a_child_that_its_own_alarm_ended_is_started_again(tmp_path: Path) -> None:
+    """The first one ends itself as a frozen worker does; its successor lives on."""
+    script(
+        tmp_path,
+        "frozen",
+        "import os, pathlib, signal\n"
+        "first = pathlib.Path('first')\n"
+        "if not first.exists(): first.touch(); os.kill(os.getpid(), signal.SIGALRM)\n"
+        "pathlib.Path('second').touch(); signal.pause()",
+    )
+    with family_of(tmp_path) as family:
+        child = family.start("frozen", ["frozen.py"], comes_back=True)
+        family.await_ready(child, (tmp_path / "second").exists, seconds=20)
+
+
+def test_an_alarm_that_nobody_expects_is_a_failure(tmp_path: Path) -> None:
+    script(tmp_path, "bad", "import os, signal; os.kill(os.getpid(), signal.SIGALRM)")
+    with pytest.raises(ChildFailed, match="SIGALRM"), family_of(tmp_path) as family:
+        family.await_ready(family.start("bad", ["bad.py"]), lambda: False)
+
+
 def test_what_a_dead_child_started_is_stopped_too(tmp_path: Path) -> None:
     script(tmp_path, "forgetful", FORGETFUL)
 
