@@ -51,21 +51,28 @@ WHERE a.message_id = %(message)s AND a.fence = %(fence)s
 """  # noqa: S608 (our own words)
 NO_AUTHORITY_REASON = "An earlier attempt may have been sent, so Backhaul does not repeat it by itself."
 
+# What a worker takes next, in the transaction that ends what it has in hand.
+type Following = Callable[[], Claim | None]
+
+
+def nothing_more() -> None:
+    """The `Following` of a worker that does one thing only."""
+
 
 def finish_surely(
     claim: Claim,
     verdict: Verdict,
     clock: Callable[[], datetime],
     jitter: Callable[[float, float], float],
-) -> None:
+    following: Following = nothing_more,
+) -> Claim | None:
     """`finish`, again and again until the lease ends, while the database is away or a sweep brings the same record at the
-    same moment. Then the reaper takes over.
+    same moment. Then the reaper takes over. Answers what `following` claimed in the same transaction.
     """
     while True:
         try:
             now = clock()
-            finish(claim, verdict, now, _wait(claim, verdict, now, jitter))
-            return
+            return _finish(claim, verdict, now, _wait(claim, verdict, now, jitter), following)[1]
         except (OperationalError, InterfaceError, IntegrityError) as error:
             if time.monotonic() > claim.ends_at or connection.in_atomic_block:
                 raise
@@ -79,6 +86,12 @@ def finish(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta = time
 
     False when the message has moved on; then only an operation id still counts, because it is strictly more knowledge.
     """
+    return _finish(claim, verdict, now, wait, nothing_more)[0]
+
+
+def _finish(
+    claim: Claim, verdict: Verdict, now: datetime, wait: timedelta, following: Following
+) -> tuple[bool, Claim | None]:
     with transaction.atomic():
         conversation = lock(claim.conversation_id)
         moved, wants_summary = _move(claim, verdict, now, wait)
@@ -87,12 +100,14 @@ def finish(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta = time
             promote(conversation, going_on_until=now)
         if wants_summary:
             conversation.summarise()
+        # One commit for both. Should it be lost on its way, the outcome is recorded again and the claim's lease ends.
+        claimed = following()
     if moved and verdict.outcome in UNSETTLED_OUTCOMES:
         breaker.trip(now)
     if not moved:
         logger.warning("Late outcome of message %d: %s, ignored", claim.message_id, verdict.outcome)
         _keep_late_operation(claim, verdict, now)
-    return moved
+    return moved, claimed
 
 
 def _move(claim: Claim, verdict: Verdict, now: datetime, wait: timedelta) -> tuple[bool, bool]:

@@ -23,7 +23,7 @@ from messaging.models.statements import prepared_cursor
 from messaging.outbox import verdict as verdicts
 from messaging.outbox.claiming import Claim, Client, Sender, claim, due_conversations, lease
 from messaging.outbox.clock import Clock, DatabaseClock
-from messaging.outbox.finish import finish_surely, isolate, reject
+from messaging.outbox.finish import Following, finish_surely, isolate, nothing_more, reject
 from messaging.outbox.verdict import Hindrance, Verdict
 from messaging.outbox.watchdog import watchdog
 from messaging.states import PROVEN_UNSENT_OUTCOMES, AttemptOutcome, Authority, DecisionKind, MessageState
@@ -73,11 +73,14 @@ def drain(
     """
     sender = Sender(client, clock or DatabaseClock(), worker, is_stopping, jitter)
     posts = 0
-    while not is_stopping():
-        claimed = claim(conversation_id, sender)
-        if claimed is None:
-            break
-        posts += send(claimed, sender)
+
+    def following() -> Claim | None:
+        return None if is_stopping() else claim(conversation_id, sender)
+
+    claimed = following()
+    while claimed is not None:
+        began, claimed = _send(claimed, sender, following)
+        posts += began
     return posts
 
 
@@ -89,14 +92,19 @@ def drain_due(client: Client, clock: Clock | None = None) -> int:
 
 def send(claimed: Claim, sender: Sender) -> int:
     """One claimed message, to the end: 1 if its POST was begun, else 0. Raises nothing that Catena could cause."""
+    return _send(claimed, sender, nothing_more)[0]
+
+
+def _send(claimed: Claim, sender: Sender, following: Following) -> tuple[int, Claim | None]:
+    """`send`, and what `following` has claimed when that is done."""
     if claimed.obstacle is not None:
         reject(claimed, claimed.obstacle, sender.clock())
-        return 0
+        return 0, following()
     intent = _Intent(claimed, claimed.draft, sender)
     outcome = _post(intent)
-    if isinstance(outcome, Verdict):
-        finish_surely(claimed, outcome, sender.clock, sender.jitter)
-    return int(intent.is_recorded)
+    if outcome is None:
+        return int(intent.is_recorded), following()
+    return int(intent.is_recorded), finish_surely(claimed, outcome, sender.clock, sender.jitter, following)
 
 
 @dataclass(slots=True)

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 # Set once, when this process has been asked to end: from then on nothing new is claimed.
 stopping = threading.Event()
+# One for all threads: each asks the database by turns, and most sends ask it not at all.
+clock = outbox.DatabaseClock()
 
 
 def worker_name() -> str:
@@ -31,7 +33,7 @@ def drain(conversation_id: int) -> None:
         # Claiming what cannot go would only cost; the sweep of due heads comes back to it.
         return
     try:
-        outbox.drain(conversation_id, conf.catena_client(), worker=worker_name(), is_stopping=stopping.is_set)
+        outbox.drain(conversation_id, conf.catena_client(), clock, worker=worker_name(), is_stopping=stopping.is_set)
     except (OperationalError, InterfaceError) as error:
         # Not a failed job: the row is still there, and the sweep of due heads will find it.
         logger.warning("Conversation %d not drained: the database is away (%s)", conversation_id, type(error).__name__)

@@ -34,8 +34,9 @@ BEAT_SECONDS = 10.0
 # How late a probe may be.
 PROBE_SECONDS = 2.0
 TIDY_SECONDS = 60.0
-# Small, so that a doorbell that rings meanwhile does not wait long for a thread.
-DUE_BATCH = 40
+DUE_BATCH = 400
+# Few, so that a doorbell that rings meanwhile does not wait long for a thread, and more than a worker has threads.
+DUE_AT_ONCE = 32
 # A worker that is a little early must not lose its turn to rounding.
 EARLY = 0.9
 
@@ -95,12 +96,26 @@ def drain_due(senders: Executor) -> int:
         # The same ones again means that they cannot be sent now: the next beat is soon enough.
         if not due or due == before:
             break
-        for _ in senders.map(tasks.drain, due):
-            found += 1
+        found += _drain_each(due, senders)
         if len(due) < DUE_BATCH:
             break
         before = due
     return found
+
+
+def _drain_each(conversations: list[int], senders: Executor) -> int:
+    """Drains each, handing over `DUE_AT_ONCE` at a time, so that no thread waits for the slowest of a handful."""
+    places = threading.Semaphore(DUE_AT_ONCE)
+    drains = []
+    for conversation_id in conversations:
+        places.acquire()
+        if tasks.stopping.is_set():
+            break
+        drains.append(senders.submit(tasks.drain, conversation_id))
+        drains[-1].add_done_callback(lambda _: places.release())
+    for drain in drains:
+        drain.result()
+    return len(drains)
 
 
 def look_for_lost() -> None:
