@@ -9,17 +9,19 @@ import json
 import re
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from django.db.models import BooleanField, Func, Q, Value
 
 from messaging.models import User
-from messaging.models.conversation import READ_THROUGH_SQL
+from messaging.models.conversation import NEEDS_ATTENTION_SQL, READ_THROUGH_SQL
 from messaging.models.directory import visible_connections_sql
 from messaging.models.outlook import ClosedGate, ClosedGates
 from messaging.models.statements import prepared_cursor
+from messaging.states import Badge, Direction, Facts, delivery
 
+EPOCH = datetime.fromtimestamp(0, UTC)
 SNAPSHOT = re.compile(r"(\d{1,19}):(\d{1,19}):((?:\d{1,19})(?:,\d{1,19})*)?", re.ASCII)
 # A page that slept longer than this reloads its list instead of being told every change.
 STALE_AFTER_SECONDS = 15 * 60
@@ -31,7 +33,10 @@ RENEW_AFTER_SECONDS = 60
 UNREAD_WINDOW = 200
 
 PENDING_POLL_MS = 2000
-IDLE_POLL_MS = 5000
+# With its spread and the way there and back still within the five seconds in which an author learns of a failure.
+IDLE_POLL_MS = 3800
+# How many of a person's own failures are counted one by one.
+MOST_OWN = 100
 
 
 class StaleCursor(Exception):
@@ -82,8 +87,30 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
+class Own:
+    """The newest of the person's own messages that ask for somebody, and how many there are, this one included."""
+
+    uuid: str
+    address: str
+    driver: str
+    priority: str
+    badge: Badge
+    total: int
+
+    @property
+    def words(self) -> str:
+        """Why it asks, in short."""
+        return self.badge.short if self.badge.key == "late" else self.badge.long
+
+    @property
+    def others(self) -> str:
+        return f"{self.total - 1}{'+' if self.total == MOST_OWN else ''}"
+
+
+@dataclass(frozen=True, slots=True)
 class Glance:
-    """One cheap look: whether anything this person sees changed, and the counts beside the navigation.
+    """One cheap look: whether anything this person sees changed, the counts beside the navigation, and what the person is
+    told on every page until somebody has taken care of it.
 
     The counts are None when nothing changed since the given cursor. `is_lively` says that something on the page is
     pending and younger than a minute, so that the page should look again soon.
@@ -95,6 +122,7 @@ class Glance:
     inbox_unread: int | None
     attention: int | None
     failed: int | None
+    own: Own | None
     gates: ClosedGates
 
     @property
@@ -148,6 +176,18 @@ def _lively(user: User, scope: Scope) -> str:
     return f"EXISTS (SELECT 1 FROM messaging_message l WHERE {where} AND {_visible(user, 'l.connection_id')})"
 
 
+def _own(user: User) -> str:
+    """The newest of the person's messages that need attention, with their number; the partial index finds them."""
+    return f"""(SELECT jsonb_build_array(o.uuid, o.conversation, o.name, o.priority, o.state, o.reason, o.late, o.total) FROM (
+      SELECT m.uuid, c.uuid AS conversation, d.name, m.priority, m.state, m.reason,
+        extract(epoch FROM m.escalated_at - m.occurred_at) AS late, count(*) OVER () AS total
+      FROM (SELECT m.id, m.uuid, m.conversation_id, m.priority, m.state, m.reason, m.occurred_at, m.escalated_at
+        FROM messaging_message m WHERE m.author_id = %(user)s AND {NEEDS_ATTENTION_SQL}
+        AND m.deleted_at IS NULL AND {_visible(user, "m.connection_id")} ORDER BY m.id DESC LIMIT {MOST_OWN}) m
+      JOIN messaging_conversation c ON c.id = m.conversation_id JOIN messaging_fleetuser d ON d.id = c.driver_id
+      ORDER BY m.id DESC LIMIT 1) o)"""
+
+
 def _glance_sql(user: User, scope: Scope, *, has_cursor: bool) -> str:
     seen = _visible(user, "c.connection_id")
     return f"""
@@ -160,6 +200,7 @@ SELECT look.snapshot, look.changed, look.lively,
     WHERE c.last_incoming_id > {READ_THROUGH_SQL}) END,
   CASE WHEN look.changed THEN (SELECT ARRAY[count(*), coalesce(sum(c.attention_count), 0)]
     FROM messaging_conversation c WHERE c.attention_count > 0 AND {seen}) END,
+  CASE WHEN look.changed THEN {_own(user)} END,
   (SELECT jsonb_agg(jsonb_build_array(g.connection_id, g.reason, extract(epoch FROM g.until)))
     FROM messaging_gate g WHERE g.state = 'locked' OR g.state = 'closed' AND (g.until IS NULL OR g.until > now()))
 FROM (SELECT pg_current_snapshot()::text AS snapshot, {_changed(user, scope) if has_cursor else "TRUE"} AS changed,
@@ -183,7 +224,7 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None) -> G
     """
     with prepared_cursor() as cursor:
         cursor.execute(_glance_sql(user, scope, has_cursor=since is not None), parameters(user, scope, since))
-        snapshot, changed, lively, unread, attention, gates = cursor.fetchone()
+        snapshot, changed, lively, unread, attention, own, gates = cursor.fetchone()
     return Glance(
         cursor=Cursor(int(time.time()), snapshot),
         changed=changed,
@@ -191,8 +232,23 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None) -> G
         inbox_unread=unread,
         attention=int(attention[0]) if attention else None,
         failed=int(attention[1]) if attention else None,
+        own=_own_of(own),
         gates=_closed(gates),
     )
+
+
+def _own_of(packed: str | None) -> Own | None:
+    if packed is None:
+        return None
+    uuid, conversation, driver, priority, state, reason, late, total = json.loads(packed)
+    facts = Facts(
+        Direction.OUT,
+        state,
+        reason=reason,
+        composed_at=EPOCH,
+        escalated_at=None if late is None else EPOCH + timedelta(seconds=float(late)),
+    )
+    return Own(uuid, f"/c/{conversation}/#m-{uuid}", driver, priority, delivery(facts, EPOCH), total)
 
 
 def _closed(gates: str | None) -> ClosedGates:

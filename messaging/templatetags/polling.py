@@ -13,7 +13,7 @@ from messaging.live import Glance
 register = template.Library()
 
 # Pages that were opened together would ask together: each person's pages keep their own beat, within this share.
-SPREAD_PERCENT = 15
+SPREAD_PERCENT = 4
 
 
 @register.simple_tag(takes_context=True)

@@ -1,6 +1,7 @@
 """A person's own settings, their password, and the list of keys."""
 
 from copy import copy
+from typing import Any
 
 from django.contrib import messages as flashes
 from django.contrib.auth.forms import PasswordChangeForm
@@ -55,7 +56,12 @@ class ChangePassword(PasswordChangeView):
 
     template_name = "messaging/password_form.html"
     success_url = reverse_lazy("settings")
-    extra_context = {"section": "settings"}
+    extra_context = {"section": "settings", "view": "page"}
+
+    def get_context_data(self, **extra: Any) -> dict[str, Any]:
+        request: Any = self.request
+        request.glance = live.glance(request.user)
+        return super().get_context_data(**extra)
 
     def form_valid(self, form: PasswordChangeForm) -> HttpResponse:
         flashes.success(self.request, "Your password is changed.")

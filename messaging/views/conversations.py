@@ -30,7 +30,7 @@ from messaging.views.desk import (
     read_filter,
     thread_context,
 )
-from messaging.views.inbox import ended_since, list_poller, paint_list, sentences
+from messaging.views.inbox import ended_well, list_poller, paint_list, sentence
 from messaging.views.painting import Paint
 from messaging.views.person import PersonRequest, asking_address
 
@@ -150,7 +150,7 @@ def paint_conversation(request: PersonRequest, look: live.Glance, since: live.Cu
     html = [paint_list(request, changes, look, open_uuid=_open_uuid(request))]
     if bubbles:
         html.insert(0, paint_bubbles(request, bubbles, max((row["id"] for row in arrived), default=None)))
-    return Paint(html, *_spoken(request.user.pk, bubbles, arrived, since))
+    return Paint(html, _spoken(request.user.pk, bubbles, arrived, since))
 
 
 def _open_uuid(request: PersonRequest) -> str:
@@ -168,10 +168,7 @@ def paint_bubbles(request: PersonRequest, bubbles: Sequence[Row], read_through: 
     return html + render_to_string(f"{THREAD}#arrived", {"address": address, "read_through": read_through}, request)
 
 
-def _spoken(user_id: int, bubbles: Sequence[Row], arrived: Sequence[Row], since: live.Cursor) -> tuple[str, str]:
-    ended = [
-        {"to": row["driver"], "badge": row["badge"], "priority": row["priority"]}
-        for row in bubbles
-        if row["author_id"] == user_id and ended_since(row["state"], row["settled_at"], since)
-    ]
-    return sentences([row["author"] for row in arrived], ended)
+def _spoken(user_id: int, bubbles: Sequence[Row], arrived: Sequence[Row], since: live.Cursor) -> str:
+    mine = [row for row in bubbles if row["author_id"] == user_id]
+    sent = [row for row in mine if ended_well(row["state"], row["settled_at"], since)]
+    return sentence([row["author"] for row in arrived], len(sent))

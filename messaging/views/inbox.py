@@ -16,15 +16,13 @@ from django.views.decorators.http import require_safe
 from messaging import live
 from messaging.models import Conversation
 from messaging.rows import Changes, Row, changed_rows, micros
-from messaging.states import SETTLED_STATES, MessageState
+from messaging.states import MessageState
 from messaging.templatetags.desk import changed_conversations
 from messaging.templatetags.polling import fresh_poller, poller_element
 from messaging.views.desk import DESK, LIST, Chosen, list_context, parse_filter, read_filter
 from messaging.views.painting import Paint
 from messaging.views.person import PersonRequest, asking_address
 
-# The end of a message's own road, as far as it is worth saying aloud.
-SPOKEN_STATES = SETTLED_STATES - {MessageState.CANCELLED, MessageState.MIRRORED} | {MessageState.NEEDS_DECISION}
 SPOKEN_NAMES = 3
 
 
@@ -86,7 +84,7 @@ def paint_inbox(request: PersonRequest, look: live.Glance, since: live.Cursor, s
     if changes.too_many:
         raise live.StaleCursor
     html = paint_list(request, changes, look)
-    return Paint([html], *speak_of_rows(request.user.pk, changes.conversations, since, _newest(request)))
+    return Paint([html], speak_of_rows(request.user.pk, changes.conversations, since, _newest(request)))
 
 
 def paint_list(request: PersonRequest, changes: Changes, look: live.Glance, open_uuid: str = "") -> str:
@@ -123,34 +121,26 @@ def _is_news(row: Row, newest: int, user_id: int) -> bool:
     return micros(row["last_at"]) > newest and (row["is_incoming"] or row["author_id"] != user_id)
 
 
-def speak_of_rows(user_id: int, rows: Sequence[Row], since: live.Cursor, newest: int) -> tuple[str, str]:
-    """What is said of changes on the list: politely, and at once."""
+def speak_of_rows(user_id: int, rows: Sequence[Row], since: live.Cursor, newest: int) -> str:
+    """What is said of changes on the list."""
     incoming = [row["driver"] for row in rows if row["is_incoming"] and micros(row["last_at"]) > newest]
-    ended = [
-        {"to": row["driver"], "badge": row["badge"], "priority": row["priority"]}
-        for row in rows
-        if row["author_id"] == user_id and ended_since(row["last__state"], row["settled_at"], since)
-    ]
-    return sentences(incoming, ended)
+    mine = [row for row in rows if row["author_id"] == user_id]
+    sent = [row for row in mine if ended_well(row["last__state"], row["settled_at"], since)]
+    return sentence(incoming, len(sent))
 
 
-def ended_since(state: str, settled_at: datetime | None, since: live.Cursor) -> bool:
-    """Whether a message came to its end after the page's last look."""
-    return state in SPOKEN_STATES and settled_at is not None and settled_at.timestamp() >= since.taken_at
+def ended_well(state: str, settled_at: datetime | None, since: live.Cursor) -> bool:
+    """Whether a message was accepted after the page's last look."""
+    return state == MessageState.SUCCEEDED and settled_at is not None and settled_at.timestamp() >= since.taken_at
 
 
-def sentences(incoming: Sequence[str], ended: Sequence[Row]) -> tuple[str, str]:
-    """One polite sentence for all, and one to say at once for high messages that failed."""
-    sent = [one for one in ended if one["badge"].tone == "ok"]
-    failed = [one["to"] for one in ended if one["badge"].tone == "bad"]
-    urgent = [one["to"] for one in ended if one["badge"].tone == "bad" and one["priority"] == "high"]
+def sentence(incoming: Sequence[str], sent: int) -> str:
+    """What is said politely. Failures of one's own are told at once, by `includes/own.html`."""
     parts = [
         f"{_counted(len(incoming), 'new message')} from {_names(incoming)}" if incoming else "",
-        f"{_counted(len(sent), 'message')} sent" if sent else "",
-        f"{len(failed)} failed: {_names(failed)}" if failed else "",
+        f"{_counted(sent, 'message')} sent" if sent else "",
     ]
-    alert = f"High priority message to {_names(urgent)} was not delivered" if urgent else ""
-    return ", ".join(part for part in parts if part), alert
+    return ", ".join(part for part in parts if part)
 
 
 def _counted(number: int, noun: str) -> str:

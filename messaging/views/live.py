@@ -93,7 +93,6 @@ def _frame(user: User, look: live.Glance, paint: Paint) -> str:
         "live_attention": bool(look.attention),
         "live_rev": look.cursor,
         "live_polite": paint.polite,
-        "live_alert": paint.alert,
     }
     return render_to_string("includes/live_page.html", context)
 

@@ -16,7 +16,7 @@ from messaging.insight.story import Story, tell, with_story
 from messaging.insight.timeline import timeline
 from messaging.models import Message, User, message_delivery
 from messaging.models.outlook import ClosedGates
-from messaging.states import CANCELLABLE_STATES, RESENDABLE_STATES, Direction
+from messaging.states import CANCELLABLE_STATES, RESENDABLE_STATES, Direction, Tone
 from messaging.views.painting import Paint
 from messaging.views.person import PersonRequest
 
@@ -82,7 +82,11 @@ def paint_message(request: PersonRequest, look: live.Glance, since: live.Cursor,
 
 
 def _news(user: User, story: Story, since: live.Cursor) -> str:
-    """The end of one's own message, to be spoken once; nothing for steps on the way and for other people's messages."""
+    """The good end of one's own message, to be spoken once; nothing for steps on the way and for other people's messages.
+
+    A bad end is told at once, by `includes/own.html`.
+    """
     shown = story.message
     has_ended = shown.settled_at is not None and shown.settled_at.timestamp() >= since.taken_at
-    return f"{_heading(story)}: {story.badge.long}" if has_ended and shown.author_id == user.pk else ""
+    is_worth_it = has_ended and shown.author_id == user.pk and story.badge.tone != Tone.BAD
+    return f"{_heading(story)}: {story.badge.long}" if is_worth_it else ""

@@ -1,4 +1,4 @@
-"""The counts beside the navigation, on every page of a signed-in person."""
+"""The counts beside the navigation and the word of one's own failures, on every page of a signed-in person."""
 
 from typing import Any
 
@@ -25,5 +25,6 @@ def counts(user: User, glance: live.Glance | None = None) -> dict[str, Any]:
         "inbox_unread": look.inbox_unread,
         "attention": look.attention,
         "failed": look.failed,
+        "own": look.own,
         "shortcuts": "on" if user.has_shortcuts else "off",
     }

@@ -9,7 +9,7 @@ from messaging.views.person import PersonRequest
 
 @dataclass(frozen=True, slots=True)
 class Paint:
-    """A painter's answer: `hx-partial` elements, one sentence to speak politely, and one to speak at once.
+    """A painter's answer: `hx-partial` elements, and one sentence to speak politely.
 
     `goes_on` False says that nothing more can happen to what the page shows: from then on it asks for the person's own
     news alone.
@@ -17,7 +17,6 @@ class Paint:
 
     html: Sequence[str] = ()
     polite: str = ""
-    alert: str = ""
     goes_on: bool = True
 
 

@@ -131,7 +131,6 @@ on("htmx:after:swap", () => {
   if (!news || news.id === spoken.seen) return;
   spoken.seen = news.id;
   if (news.polite) announce(news.polite);
-  if (news.alert) speak("live-alert", news.alert);
 });
 
 // A changed row glows once; an animation, since the policy forbids inline styles.

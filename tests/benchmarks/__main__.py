@@ -33,7 +33,7 @@ def scenarios(server: Server) -> dict[str, Request]:
         "UPDATE messaging_conversation SET last_text = last_text WHERE uuid = '" + server.facts["conversation"] + "'"
     )
     after = cursor_of(server.ask(Request("/")))
-    poll = "/_f/live/?v=inbox&scope=&every=5000&q=&since="
+    poll = "/_f/live/?v=inbox&scope=&every=3800&q=&since="
     return {
         "no session": Request("/_bench/plain", contains="ok", signed_in=False),
         "poll, unchanged": Request(poll + after, status=204, htmx=True),

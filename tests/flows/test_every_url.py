@@ -91,7 +91,7 @@ def test_a_get_writes_nothing_on_any_address(
     before = digest()
     listed = addresses(objects) + (admin_addresses() if role == "ada" else [])
     for address in listed:
-        answer = client.get(address, {"since": since, "v": "inbox", "every": "5000"}, headers=headers)
+        answer = client.get(address, {"since": since, "v": "inbox", "every": "3800"}, headers=headers)
         assert answer.status_code != 500, address
     after = digest()
     assert {table for table in before if before[table] != after[table]} == set()

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from messaging import live, models, outbox
 from messaging.states import MessageState
+from messaging.templatetags import polling
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -202,16 +203,21 @@ def test_a_running_countdown_is_repainted_until_it_ends(
     assert outbox.cancel(message, mara, timezone.now())
     assert "Cancelled by" in page.poll()
     page.poll()
-    assert "every=5000" in page.address
+    assert "every=3800" in page.address
     assert page.poll() == ""
 
 
 ENDINGS = [
     ({"state": S.SUCCEEDED, "operation_status": "success"}, "1 message sent", ""),
-    ({"state": S.FAILED, "operation_status": "failed"}, "1 failed: Luis Ortega", ""),
+    ({"state": S.FAILED, "operation_status": "failed", "reason": "No line"}, "", "Your message to Luis Ortega: Failed: No line"),
     (
-        {"state": S.FAILED, "operation_status": "failed", "priority": "high"}, "1 failed: Luis Ortega",
-        "High priority message to Luis Ortega was not delivered",
+        {"state": S.FAILED, "operation_status": "failed", "priority": "high"}, "",
+        "High priority message to Luis Ortega: Failed",
+    ),
+    ({"state": S.EXPIRED}, "", "Your message to Luis Ortega: Expired, not sent"),
+    (
+        {"state": S.NEEDS_DECISION, "question": "absent"}, "",
+        "Your message to Luis Ortega: It may have been sent; needs your decision",
     ),
     ({"failed_attempts": 1}, "", ""),
     ({"state": S.CLOSED_NOT_SENT}, "", ""),
@@ -231,9 +237,74 @@ def test_only_the_end_of_a_persons_own_message_is_spoken(
     settled = {"settled_at": timezone.now()} if "state" in change else {}
     models.Message.objects.filter(pk=message.pk).update(**change, **settled)
     html = own.poll()
-    spoken = re.findall(r'data-polite="([^"]*)" data-alert="([^"]*)"', html)
-    assert spoken == ([(polite, alert)] if polite or alert else [])
-    assert "live-announce" not in other.poll()
+    assert re.findall(r'data-polite="([^"]*)"', html) == ([polite] if polite else [])
+    assert told(html) == alert
+    elsewhere = other.poll()
+    assert "live-announce" not in elsewhere
+    assert told(elsewhere) == ""
+
+
+def told(html: str) -> str:
+    """What stands in the region that speaks up at once, on a page or in a poll's answer."""
+    found = re.search(
+        r'(?:hx-target="#own" hx-swap="innerMorph"|id="own" role="alert")>(.*?)</(?:hx-partial|div>\s*<div)',
+        html,
+        re.DOTALL,
+    )
+    assert found is not None
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", found[1])).strip()
+
+
+EVERY_PAGE = ["/", "/c/{c}/", "/compose/", "/settings/", "/settings/password/", "/help/keys/", "/ops/", "/connections/",
+              "/connections/{n}/", "/m/{m}/", "/m/{m}/resend/"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", EVERY_PAGE)
+def test_a_failure_of_ones_own_is_told_on_every_page_until_it_is_handled(
+    client_of: Any, mara: models.User, talk: models.Conversation, path: str
+) -> None:
+    done = factories.failed(talk, author=mara, handled_at=timezone.now(), handled_by=mara)
+    path = path.format(c=talk.uuid, m=done.uuid, n=talk.connection.catena_id)
+    page = Browser(client_of(mara), path)
+    messages = [factories.accepted(talk, author=mara) for _ in range(2)]
+    talk.summarise()
+    page.poll()
+    for message in messages:
+        models.Message.objects.filter(pk=message.pk).update(
+            state=S.FAILED, operation_status="failed", reason="Samsara answered 503 (unavailable)"
+        )
+    html = page.poll()
+    words = "Your message to Luis Ortega: Failed: Samsara answered 503 (unavailable)"
+    assert told(html) == f"{words}and 1 more"
+    assert f'href="/c/{talk.uuid}/#m-{messages[1].uuid}"' in html
+    assert told(client_of(mara).get(path).content.decode()) == f"{words}and 1 more"
+    for message in messages:
+        outbox.handled(message, mara, timezone.now(), "Called him")
+    assert told(page.poll()) == ""
+    assert told(client_of(mara).get(path).content.decode()) == ""
+
+
+def test_a_late_urgent_message_is_told_to_its_author(
+    client_of: Any, mara: models.User, talk: models.Conversation
+) -> None:
+    three_minutes_ago = timezone.now() - timedelta(minutes=3)
+    factories.OutgoingFactory(conversation=talk, author=mara, priority="high", occurred_at=three_minutes_ago)
+    page = Browser(client_of(mara), "/settings/")
+    outbox.escalate(three_minutes_ago + timedelta(seconds=121))
+    assert told(page.poll()) == "High priority message to Luis Ortega: Not accepted in 2 min"
+
+
+def test_nobody_is_told_of_a_fleet_that_they_no_longer_look_after(
+    client_of: Any, mara: models.User, talk: models.Conversation
+) -> None:
+    factories.failed(talk, author=mara)
+    models.FleetMembership.objects.filter(user=mara).delete()
+    assert told(client_of(mara).get("/settings/").content.decode()) == ""
+
+
+def test_the_slowest_beat_still_tells_within_five_seconds() -> None:
+    slowest = live.IDLE_POLL_MS * (100 + polling.SPREAD_PERCENT) / 100
+    assert slowest <= 4000
 
 
 def test_a_poll_tells_nothing_of_other_fleets(
@@ -254,7 +325,7 @@ def test_an_unusable_cursor_asks_to_read_the_page_again(
     client_of: Any, mara: models.User, talk: models.Conversation, since: str
 ) -> None:
     answer = client_of(mara).get(
-        f"/_f/live/?v=conversation&scope={talk.pk}&every=5000&q=&since={quote(since)}", headers=HTMX
+        f"/_f/live/?v=conversation&scope={talk.pk}&every=3800&q=&since={quote(since)}", headers=HTMX
     )
     html = answer.content.decode()
     assert answer.status_code == 200
@@ -308,4 +379,4 @@ def test_the_beat_of_two_people_differs_within_the_spread(
         html = client_of(person).get("/").content.decode()
         beats |= {int(found) for found in re.findall(r"every (\d+)ms", html)}
     assert len(beats) == len(people)
-    assert all(4250 <= beat <= 5750 for beat in beats)
+    assert all(3600 <= beat <= 4000 for beat in beats)
