@@ -184,6 +184,9 @@ LEASE_SECONDS = env.seconds("LEASE_SECONDS", 60)
 SEND_ALARM_SECONDS = env.seconds("SEND_ALARM_SECONDS", min(40, (SEND_TOTAL_SECONDS + LEASE_SECONDS) / 2))
 # Before a person may repeat a POST without an answer: a frozen worker would have been ended by then.
 DECISION_DELAY_SECONDS = env.seconds("DECISION_DELAY_SECONDS", 90)
+# How long a send without an answer is looked for before a person is asked, when its absence cannot be proven earlier
+GIVE_UP_SECONDS = env.seconds("GIVE_UP_SECONDS", 24 * 3600)
+GIVE_UP_HIGH_SECONDS = env.seconds("GIVE_UP_HIGH_SECONDS", 600)
 # A high-priority message that is not accepted within this time after its hold is brought before a person.
 ESCALATE_HIGH_SECONDS = env.seconds("ESCALATE_HIGH_SECONDS", 120)
 # When sending pauses: so many sends without a clear answer within the window; 0 never

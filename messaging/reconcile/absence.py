@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from django.conf import settings
+
 from messaging.models import Look, Message, Operation, SendAttempt
 from messaging.states import Priority, Question
 
@@ -12,9 +14,6 @@ LEAST_SETTLE = timedelta(minutes=10)
 SETTLE_FACTOR = 10
 # The self-test of a connection rests on its newest listed sends.
 SAMPLES = 200
-# After so long a person is asked, proven or not.
-GIVE_UP_AFTER = timedelta(hours=24)
-GIVE_UP_AFTER_WHEN_HIGH = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +73,15 @@ def absence(attempt: SendAttempt, looks: Sequence[Look], test: SelfTest) -> Abse
     )
 
 
+def ask_at(attempt: SendAttempt, priority: str | None) -> datetime:
+    """When a person is asked about a lost POST at the latest, proven or not."""
+    is_high = priority == Priority.HIGH
+    patience = settings.GIVE_UP_HIGH_SECONDS if is_high else settings.GIVE_UP_SECONDS
+    return (attempt.finished_at or attempt.posting_at) + timedelta(seconds=patience)
+
+
 def question_for(message: Message, attempt: SendAttempt, found: Absence, now: datetime) -> Question | None:
     """What a person must be asked by now; None while looking goes on."""
     if found.is_proven:
         return Question.ABSENT
-    patience = GIVE_UP_AFTER_WHEN_HIGH if message.priority == Priority.HIGH else GIVE_UP_AFTER
-    return Question.UNPROVEN if now >= (attempt.finished_at or attempt.posting_at) + patience else None
+    return Question.UNPROVEN if now >= ask_at(attempt, message.priority) else None

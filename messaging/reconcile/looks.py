@@ -13,14 +13,14 @@ from messaging import gates, mirror
 from messaging.catena import errors
 from messaging.catena.client import CatenaClient
 from messaging.models import Connection, Look, SendAttempt
-from messaging.reconcile.absence import absence, question_for, self_test
+from messaging.reconcile.absence import absence, ask_at, question_for, self_test
 from messaging.reconcile.matching import ask, match, nearest, unsettled, window_of
 from messaging.states import MessageState, Question
 
 logger = logging.getLogger(__name__)
 
 S = MessageState
-# After the POST ended, in seconds; then hourly until a day has passed.
+# After the POST ended, in seconds; then hourly. A day is enough, unless people are asked later than that.
 SCHEDULE = (5.0, 15.0, 45.0, 120.0, 300.0, 600.0, 1200.0)
 HOURLY = 3600.0
 LAST_LOOK_AFTER = timedelta(hours=24)
@@ -156,12 +156,21 @@ def _keep(attempt: SendAttempt, sight: _Sight, now: datetime) -> None:
 
 
 def _plan_next(attempt: SendAttempt, now: datetime) -> None:
-    following = next_look(attempt.finished_at or attempt.posting_at, attempt.looks + 1, now)
+    ended, asked = attempt.finished_at or attempt.posting_at, ask_at(attempt, attempt.message.priority)
+    following = next_look(ended, attempt.looks + 1, now, asked)
     unsettled().filter(pk=attempt.pk).update(looks=F("looks") + 1, next_look_at=following)
 
 
-def next_look(ended: datetime, looks: int, now: datetime) -> datetime | None:
-    """When to look again after so many looks; None when a day has passed: whoever is asked must decide without more."""
+def next_look(ended: datetime, looks: int, now: datetime, asked: datetime) -> datetime | None:
+    """When to look again after so many looks; None when a day has passed: whoever is asked must decide without more.
+
+    There is always a look at the moment `asked` or soon after it, because looking is what puts a message before a person.
+    """
+    last = max(ended + LAST_LOOK_AFTER, asked)
+    if now >= last:
+        return None
     offset = SCHEDULE[looks] if looks < len(SCHEDULE) else HOURLY * (looks - len(SCHEDULE) + 1)
-    following = max(ended + timedelta(seconds=offset), now + LEAST_GAP)
-    return following if following <= max(ended + LAST_LOOK_AFTER, now) else None
+    following = min(ended + timedelta(seconds=offset), last)
+    if now < asked:
+        following = min(following, asked)
+    return max(following, now + LEAST_GAP)

@@ -325,7 +325,7 @@ def test_looks_follow_the_schedule_and_end_after_a_day() -> None:
     ended = timezone.now()
     offsets, at = [], ended
     for looks in range(1, 40):
-        following = next_look(ended, looks, at)
+        following = next_look(ended, looks, at, ended + timedelta(hours=24))
         if following is None:
             break
         offsets.append((following - ended).total_seconds())
@@ -337,7 +337,33 @@ def test_looks_follow_the_schedule_and_end_after_a_day() -> None:
 def test_a_look_that_comes_late_is_followed_by_the_next_one_soon() -> None:
     ended = timezone.now()
     late = ended + timedelta(minutes=4)
-    assert next_look(ended, 1, late) == late + timedelta(seconds=5)
+    assert next_look(ended, 1, late, ended + timedelta(hours=24)) == late + timedelta(seconds=5)
+
+
+@pytest.mark.parametrize(("seconds", "looks"), [(30, 2), (900, 6), (30 * 3600, 36)])
+def test_there_is_a_look_at_the_moment_when_a_person_is_to_be_asked(seconds: int, looks: int) -> None:
+    ended = timezone.now()
+    asked = ended + timedelta(seconds=seconds)
+    assert next_look(ended, looks, ended + timedelta(seconds=seconds * 0.7), asked) == asked
+
+
+def test_a_look_just_before_the_end_is_not_the_last_one() -> None:
+    """Or a message would be looked for no more, and nobody asked."""
+    ended = timezone.now()
+    asked = ended + timedelta(hours=24)
+    almost = asked - timedelta(seconds=2)
+    assert next_look(ended, 30, almost, asked) == almost + timedelta(seconds=5)
+
+
+def test_an_installation_chooses_when_people_are_asked(
+    talk: models.Conversation, mara: models.User, catena: SimulatorServer, catena_client: CatenaClient, settings: Any
+) -> None:
+    settings.GIVE_UP_SECONDS = 60
+    message = lost(talk, mara, catena, catena_client, "Dock 4 is free", accepted=False, priority="medium")
+    look_often(catena_client, message, timedelta(seconds=59))
+    assert fresh(message).state == S.UNKNOWN
+    look_often(catena_client, message, timedelta(seconds=60))
+    assert (fresh(message).state, message.question) == (S.NEEDS_DECISION, Question.UNPROVEN)
 
 
 def test_listings_measure_how_long_they_take_to_show_a_send(
