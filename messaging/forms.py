@@ -7,9 +7,11 @@ from zoneinfo import available_timezones
 from django import forms
 from django.conf import settings
 
+from messaging.mirror.redaction import storable_text
 from messaging.models import Conversation, FleetUser, Message, Theme, User
-from messaging.states import Priority
+from messaging.states import DecisionKind, Priority
 
+DECIDE_AGAIN = "This form was damaged on the way. Your words are kept; look at the message again and decide."
 DAMAGED = "This form was damaged on the way. Your text is kept; press Send again."
 
 
@@ -99,6 +101,38 @@ class HandledForm(forms.Form):
         max_length=Message._meta.get_field("handled_note").max_length,
         error_messages={"max_length": "The note is too long. Shorten it to %(limit_value)d characters."},
     )
+
+
+class DecisionForm(forms.Form):
+    """A verdict on a send that may have arrived: which, why, and what the person had seen when they decided."""
+
+    kind = forms.ChoiceField(
+        choices=DecisionKind.choices,
+        error_messages={"required": "Choose what should happen.", "invalid_choice": "Choose what should happen."},
+    )
+    reason = forms.CharField(
+        max_length=1000,
+        error_messages={
+            "required": "Say why: the next person will want to know.",
+            "max_length": "The reason is too long. Shorten it to %(limit_value)d characters.",
+        },
+    )
+    is_sure = forms.BooleanField(required=False)
+    seen = forms.CharField(max_length=60, error_messages={"required": DECIDE_AGAIN, "max_length": DECIDE_AGAIN})
+
+    def __init__(self, data: Any, *, may_be_twice: bool) -> None:
+        super().__init__(data)
+        self.may_be_twice = may_be_twice
+
+    def clean_reason(self) -> str:
+        return storable_text(self.cleaned_data["reason"])
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        is_risky = self.may_be_twice and cleaned.get("kind") == DecisionKind.SEND_AGAIN
+        if is_risky and not cleaned.get("is_sure"):
+            self.add_error("is_sure", "Tick that you know the driver may get it twice, or choose something else.")
+        return cleaned
 
 
 def time_zones() -> list[tuple[str, list[tuple[str, str]]]]:

@@ -51,6 +51,8 @@ LEASED_STATES = frozenset({S.CLAIMED, S.POSTING})
 OPERATION_STATES = frozenset({S.ACCEPTED, S.SUCCEEDED, S.FAILED})
 # A person may still withdraw these: no byte has left.
 CANCELLABLE_STATES = frozenset({S.WAITING, S.QUEUED})
+# A POST may have arrived and nobody knows; the conversation waits behind it unless a person lets the next one past.
+UNDECIDED_STATES = frozenset({S.UNKNOWN, S.NEEDS_DECISION})
 # Nothing more happens by itself.
 SETTLED_STATES = frozenset(
     {S.SUCCEEDED, S.FAILED, S.REJECTED, S.CANCELLED, S.EXPIRED, S.CLOSED_SENT, S.CLOSED_NOT_SENT, S.MIRRORED}

@@ -11,6 +11,7 @@ from messaging.reconcile.decide import (
     decide,
     options,
     stamp,
+    with_stamp,
 )
 from messaging.reconcile.evidence import Evidence, evidence
 from messaging.reconcile.looks import look
@@ -27,4 +28,5 @@ __all__ = [
     "match",
     "options",
     "stamp",
+    "with_stamp",
 ]

@@ -6,19 +6,18 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 
 from messaging import outbox
 from messaging.models import AuditEntry, Conversation, Decision, Message, SendAttempt, User
 from messaging.outbox.compose import PATIENCE, lifetime
-from messaging.reconcile.evidence import evidence
+from messaging.reconcile.evidence import Evidence, evidence
 from messaging.reconcile.matching import match_attempt, unsettled
-from messaging.states import HEAD_STATES, DecisionKind, MessageState, Priority
+from messaging.states import HEAD_STATES, UNDECIDED_STATES, DecisionKind, MessageState, Priority
 
 logger = logging.getLogger(__name__)
 
 S = MessageState
-UNDECIDED_STATES = frozenset({S.UNKNOWN, S.NEEDS_DECISION})
 VERDICT_STATES = {DecisionKind.WAS_SENT: S.CLOSED_SENT, DecisionKind.LEAVE_UNSENT: S.CLOSED_NOT_SENT}
 
 
@@ -42,38 +41,46 @@ class Option:
     available_at: datetime
 
 
+def with_stamp(found: QuerySet[Message]) -> QuerySet[Message]:
+    """Lets `stamp` do without a query of its own."""
+    latest = Decision.objects.filter(message_id=OuterRef("pk")).order_by("-id")
+    return found.annotate(latest_decision=Subquery(latest.values("id")[:1]))
+
+
 def stamp(message: Message) -> str:
-    """What a dialog was built on, as short text: any move of the message and any decision changes it. One query."""
-    latest = Decision.objects.filter(message=message).order_by("-id").values_list("id", flat=True).first()
+    """What a dialog was built on, as short text: any move of the message and any decision changes it."""
+    if "latest_decision" in vars(message):
+        latest = vars(message)["latest_decision"]
+    else:
+        latest = Decision.objects.filter(message=message).order_by("-id").values_list("id", flat=True).first()
     return f"{message.state}.{message.fence}.{int(message.detached)}.{latest or 0}"
 
 
-def options(message: Message, now: datetime) -> list[Option]:
-    """What may be decided about a message now, in the order of the dialog. Empty when nothing is open."""
+def options(message: Message, known: Evidence, now: datetime) -> list[Option]:
+    """What may be decided about a message now, in the order of the dialog. Empty when nothing is open.
+
+    `known` is its evidence; a message without any try costs one query more.
+    """
     found = []
     if message.state == S.NEEDS_DECISION:
         found = [
-            Option(DecisionKind.SEND_AGAIN, repeatable_at(message, now)),
+            Option(DecisionKind.SEND_AGAIN, repeatable_at(known, now)),
             Option(DecisionKind.WAS_SENT, now),
             Option(DecisionKind.LEAVE_UNSENT, now),
         ]
-        if not SendAttempt.objects.filter(message=message).exists():
+        if not known.tries and not SendAttempt.objects.filter(message=message).exists():
             # It never left, so nobody can have seen it arrive.
             found = [one for one in found if one.kind != DecisionKind.WAS_SENT]
-    if message.state in UNDECIDED_STATES and not message.detached and _waiting(message):
+    if message.state in UNDECIDED_STATES and not message.detached and known.waiting:
         found.append(Option(DecisionKind.SEND_NEXT, now))
     return found
 
 
-def _waiting(message: Message) -> bool:
-    return Message.objects.filter(conversation_id=message.conversation_id, state=S.WAITING).exists()
-
-
-def repeatable_at(message: Message, now: datetime) -> datetime:
+def repeatable_at(known: Evidence, now: datetime) -> datetime:
     """From when a POST without an answer may be repeated: no frozen worker can still be holding it then."""
-    latest = unsettled().filter(message=message).order_by("-id").first()
-    if latest is None:
+    if not known.tries:
         return now
+    latest = known.tries[-1]
     held_until = max(latest.posting_at + timedelta(seconds=settings.LEASE_SECONDS), latest.finished_at or now)
     return held_until + timedelta(seconds=settings.DECISION_DELAY_SECONDS)
 
@@ -90,9 +97,10 @@ def decide(message: Message, user: User, kind: DecisionKind, reason: str, *, see
     with transaction.atomic():
         conversation = outbox.lock(message.conversation_id)
         current = Message.objects.select_related("connection__fleet").get(pk=message.pk)
-        _check(current, kind, seen, now)
+        known = evidence(current)
+        _check(current, known, kind, seen, now)
         decision = Decision.objects.create(
-            message=current, user=user, kind=kind, reason=reason, evidence=evidence(current, now).as_json()
+            message=current, user=user, kind=kind, reason=reason, evidence=known.as_json()
         )
         _move(current, conversation, decision, now)
         _audit(current, decision)
@@ -102,13 +110,13 @@ def decide(message: Message, user: User, kind: DecisionKind, reason: str, *, see
     return decision
 
 
-def _check(current: Message, kind: DecisionKind, seen: str, now: datetime) -> None:
+def _check(current: Message, known: Evidence, kind: DecisionKind, seen: str, now: datetime) -> None:
     if stamp(current) != seen:
         latest = Decision.objects.select_related("user").filter(message=current).order_by("-id").first()
         if latest is not None and str(latest.pk) != seen.rpartition(".")[2]:
             raise AlreadyDecided(latest)
         raise NotDecidable("The message has changed meanwhile. Look at it again before you decide.")
-    offered = {option.kind: option.available_at for option in options(current, now)}
+    offered = {option.kind: option.available_at for option in options(current, known, now)}
     if kind not in offered:
         raise NotDecidable("This can no longer be decided about this message. Look at it again.")
     if offered[kind] > now:

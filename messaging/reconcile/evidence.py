@@ -82,7 +82,7 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def evidence(message: Message, now: datetime) -> Evidence:
+def evidence(message: Message) -> Evidence:
     """Everything at once, in at most seven queries, whatever happened."""
     attempts = list(
         SendAttempt.objects.filter(message=message, operation=None, outcome__in=UNSETTLED_OUTCOMES).order_by("id")

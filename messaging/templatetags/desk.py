@@ -139,6 +139,9 @@ class _Thread:
                     f"{row['url']}cancel/", f'<button class="btn btn-link" type="submit" data-key="z">{word}</button>'
                 )
             )
+        if row["badge"].key in {"needs_you", "checking"}:
+            word = "Decide" if row["badge"].key == "needs_you" else "What is known"
+            parts.append(f'<a href="{row["url"]}decide/">{word}</a>')
         if row["can_edit_again"]:
             parts.append(f'<a href="{self.address}?text_of={row["uuid"]}#composer">Edit and send again</a>')
         return "".join(parts)

@@ -12,6 +12,7 @@ from messaging.models import Conversation, Message, User
 from messaging.templatetags.polling import fresh_poller, poller_element
 from messaging.views.connections import paint_connections
 from messaging.views.conversations import paint_conversation
+from messaging.views.decide import paint_decision
 from messaging.views.inbox import paint_inbox
 from messaging.views.messages import paint_message
 from messaging.views.navigation import counts
@@ -30,6 +31,7 @@ PAINTERS: Mapping[str, Painter] = {
     "inbox": paint_inbox,
     "conversation": paint_conversation,
     "message": paint_message,
+    "decision": paint_decision,
     "ops": paint_operations,
     "connections": paint_connections,
 }
@@ -62,7 +64,7 @@ def _scope(asked: QueryDict) -> live.Scope:
     match asked.get("v", ""):
         case "conversation":
             return live.Scope(conversation_id=key)
-        case "message":
+        case "message" | "decision":
             return live.Scope(message_id=key)
         case _:
             return live.Scope()

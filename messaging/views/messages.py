@@ -16,7 +16,7 @@ from messaging.insight.story import Story, tell, with_story
 from messaging.insight.timeline import timeline
 from messaging.models import Message, User, message_delivery
 from messaging.models.outlook import ClosedGates
-from messaging.states import CANCELLABLE_STATES, RESENDABLE_STATES, Direction, Tone
+from messaging.states import CANCELLABLE_STATES, RESENDABLE_STATES, UNDECIDED_STATES, Direction, Tone
 from messaging.views.painting import Paint
 from messaging.views.person import PersonRequest
 
@@ -55,6 +55,8 @@ def _context(user: User, story: Story) -> dict[str, Any]:
         "resent": story.resent,
         # Whoever sees a message may send it again (`access.can_resend`): those are the fleet's members and support.
         "can_resend": shown.state in RESENDABLE_STATES and story.resent is None,
+        # The same people may decide (`access.can_decide`).
+        "can_decide": shown.state in UNDECIDED_STATES,
         "needs_handling": story.needs_handling,
         "is_incoming": shown.direction == Direction.IN,
     }

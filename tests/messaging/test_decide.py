@@ -160,7 +160,10 @@ def test_what_never_left_may_go_at_once_and_was_not_sent(conversation: models.Co
     message = factories.OutgoingFactory(
         conversation=conversation, state=S.NEEDS_DECISION, question=Question.POISON, fence=6
     )
-    assert [one.kind for one in reconcile.options(message, NOW)] == [K.SEND_AGAIN, K.LEAVE_UNSENT]
+    assert [one.kind for one in reconcile.options(message, reconcile.evidence(message), NOW)] == [
+        K.SEND_AGAIN,
+        K.LEAVE_UNSENT,
+    ]
     decide(message, mara, K.SEND_AGAIN, at=NOW)
     claimed = outbox.claim(conversation.pk, outbox.Sender(None, lambda: LATER))
     assert claimed is not None
@@ -181,7 +184,7 @@ def test_the_next_one_may_be_let_past_an_unsettled_message(
     models.Message.objects.filter(pk=message.pk).update(state=state)
     decide(fresh(message), mara, K.SEND_NEXT)
     assert (fresh(message).state, message.detached, fresh(behind).state) == (state, True, S.QUEUED)
-    assert K.SEND_NEXT not in [one.kind for one in reconcile.options(message, LATER)]
+    assert K.SEND_NEXT not in [one.kind for one in reconcile.options(message, reconcile.evidence(message), LATER)]
 
 
 def test_a_message_that_was_passed_and_is_sent_again_waits_for_its_turn(
@@ -229,7 +232,7 @@ def test_the_evidence_tells_what_the_driver_and_the_provider_show(conversation: 
         conversation=conversation, text="Use the south gate", direction="out", occurred_at=NOW + timedelta(minutes=2)
     )
     factories.IncomingFactory(conversation=conversation, text="Hello", occurred_at=NOW - timedelta(minutes=1))
-    found = reconcile.evidence(message, LATER)
+    found = reconcile.evidence(message)
     assert [one.text for one in found.driver_said] == ["Which gate?"]
     assert [one.text for one in found.echoes] == ["Use the south gate"]
     assert (found.waiting, len(found.tries)) == (1, 1)

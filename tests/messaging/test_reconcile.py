@@ -166,7 +166,7 @@ def test_more_candidates_than_messages_go_to_a_person(
     assert summary.bound == 0
     asked = fresh(message)
     assert (asked.state, asked.question, asked.operation) == (S.NEEDS_DECISION, Question.SEVERAL, None)
-    assert len(reconcile.evidence(asked, now()).candidates) == 2
+    assert len(reconcile.evidence(asked).candidates) == 2
     talk.refresh_from_db()
     assert talk.attention_count == 1
 
@@ -218,7 +218,7 @@ def test_absence_is_proven_by_late_complete_looks_that_show_newer_sends(
     asked = fresh(message)
     assert (asked.state, asked.question) == (S.NEEDS_DECISION, Question.ABSENT)
     assert catena.world.posts_seen == 3, "absence never sends"
-    found = reconcile.evidence(asked, now())
+    found = reconcile.evidence(asked)
     assert [one.is_absence_proven for one in found.tries] == [True]
     assert (found.tries[0].complete_looks, found.mismatches) == (6, 0)
 
