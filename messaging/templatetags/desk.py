@@ -147,16 +147,11 @@ class _Thread:
         return "".join(parts)
 
     def _form(self, action: str, button: str) -> str:
-        return (
-            f'<form method="post" action="{action}" hx-post="{action}" hx-swap="none" hx-sync="this:drop">'
-            f'<input type="hidden" name="csrfmiddlewaretoken" value="{self.token}">{button}</form>'
-        )
+        return _form(action, button, self.token)
 
     def _remedies(self, row: Row) -> str:
         """What can be done about a failure: send it again, or say how it was taken care of."""
         parts = []
-        if row.get("doubt"):
-            return f'<div class="msg-do">{self._question(row)}</div>'
         if row["can_resend"]:
             button = f'<button class="btn btn-small" type="submit">{icon("rotate-cw")}Send again</button>'
             parts.append(self._form(f"{row['url']}resend/", button))
@@ -171,18 +166,6 @@ class _Thread:
             parts.append(f'<details class="more ask">{summary}{form}</details>')
         return f'<div class="msg-do">{"".join(parts)}</div>' if parts else ""
 
-    def _question(self, row: Row) -> str:
-        """Before a text goes out that the driver may have: why, and the second tick. `doubt` is one sentence."""
-        missing = '<p class="bad">Tick the box if you mean it.</p>' if row.get("asked") else ""
-        fields = (
-            f"<p>{escape(row['doubt'])} The driver may have it.</p>{missing}"
-            f'<input type="hidden" name="asked" value="1"><label class="check">'
-            f'<input type="checkbox" name="is_sure" value="1" required>Send it again: the driver may see it twice</label>'
-            f'<button class="btn btn-small" type="submit">{icon("rotate-cw")}Send again</button>'
-        )
-        summary = f"<summary>{icon('chevron-right')}Send it again?</summary>"
-        return f'<details class="more ask" open>{summary}{self._form(f"{row['url']}resend/", fields)}</details>'
-
     def _links(self, row: Row) -> str:
         query = f"?reply_to={row['uuid']}"
         return (
@@ -190,6 +173,36 @@ class _Thread:
             f' hx-target="#composer-reply" hx-sync="#composer-reply:replace">Reply</a>'
             f'<a href="{row["url"]}">Details</a></span>'
         )
+
+
+def _form(action: str, inside: str, csrf_token: Any) -> str:
+    return (
+        f'<form method="post" action="{action}" hx-post="{action}" hx-swap="none" hx-sync="this:drop">'
+        f'<input type="hidden" name="csrfmiddlewaretoken" value="{csrf_token}">{inside}</form>'
+    )
+
+
+def question(uuid: object, doubt: str, csrf_token: Any, *, is_repeated: bool) -> str:
+    """A partial that asks, beneath the message, for the second tick before a text goes out that the driver may have.
+
+    An item of its own: a repainted message leaves it alone.
+    """
+    action = f"/m/{uuid}/resend/"
+    missing = '<p class="bad">Tick the box if you mean it.</p>' if is_repeated else ""
+    inside = (
+        f'<p>{escape(doubt)} <strong>The driver may have it.</strong></p>{missing}<input type="hidden" name="asked" value="1">'
+        f'<label class="check"><input type="checkbox" name="is_sure" value="1" required autofocus>'
+        f"Send it again: the driver may see it twice</label>"
+        f'<button class="btn btn-small" type="submit">{icon("rotate-cw")}Send again</button>'
+    )
+    return (
+        f'<hx-partial hx-target="#m-{uuid}" hx-swap="afterend"><li class="msg-do" id="ask-{uuid}"><details class="more ask" open>'
+        f"<summary>{icon('chevron-right')}Send it again?</summary>{_form(action, inside, csrf_token)}</details></li></hx-partial>"
+    )
+
+
+def no_question(uuid: object) -> str:
+    return f'<hx-partial hx-target="#ask-{uuid}" hx-swap="delete"></hx-partial>'
 
 
 def _relations(row: Row) -> str:

@@ -96,7 +96,7 @@ def cancel(request: PersonRequest, uuid: UUID) -> HttpResponse:
             raise PermissionDenied
         note = "" if _withdraw(request, message) else TOO_LATE
         if request.htmx:
-            return HttpResponse(painted(request, message, note=note), headers={"HX-Trigger": "live:now"})
+            return HttpResponse(painted(request, message, note), headers={"HX-Trigger": "live:now"})
         if note:
             flashes.warning(request, note)
     return back(request, message)
@@ -117,7 +117,7 @@ def handled(request: PersonRequest, uuid: UUID) -> HttpResponse:
     if request.method == "POST":
         refusal = _handle(request, message)
         if request.htmx:
-            return HttpResponse(painted(request, message, note=refusal), headers={"HX-Trigger": "live:now"})
+            return HttpResponse(painted(request, message, refusal), headers={"HX-Trigger": "live:now"})
         if refusal:
             flashes.warning(request, refusal)
     return back(request, message)
@@ -147,9 +147,9 @@ def back(request: PersonRequest, message: Message) -> HttpResponse:
     return SeeOther(f"{message.conversation.get_absolute_url()}#m-{message.uuid}")
 
 
-def painted(request: PersonRequest, message: Message, **shown: object) -> str:
-    """The message's bubble as it now is; `note`, `doubt` and `asked` are shown with it this once."""
+def painted(request: PersonRequest, message: Message, note: str = "") -> str:
+    """The message's bubble as it now is, with a note this once."""
     now = timezone.now()
     row: Row = bubble(request.user, message.pk, now, closed_gates(now))
-    row.update(shown)
+    row["note"] = note
     return paint_bubbles(request, [row])

@@ -5,6 +5,7 @@ from uuid import UUID
 from django.contrib import messages as flashes
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
+from django.middleware.csrf import get_token
 from django.shortcuts import render
 from django.utils import timezone
 from django.utils.timezone import localtime
@@ -12,6 +13,7 @@ from django.views.decorators.http import require_http_methods
 
 from messaging import access, live, outbox, threads
 from messaging.models import Message, User
+from messaging.templatetags.desk import no_question, question
 from messaging.views.desk import SeeOther
 from messaging.views.person import PersonRequest
 from messaging.views.replies import back, painted
@@ -22,7 +24,7 @@ UNSURE = "Tick the box if you mean it. Nothing was sent."
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def resend(request: PersonRequest, uuid: UUID) -> HttpResponse:
-    """The question on a page of its own, and the answer to it. A bubble's button asks and answers inside the bubble."""
+    """The question on a page of its own, and the answer to it. A bubble's button asks and answers beside the bubble."""
     message = _find(request.user, uuid)
     if not access.can_resend(request.user, message.connection):
         raise PermissionDenied
@@ -74,7 +76,7 @@ def _asked(request: PersonRequest, message: Message, doubt: str) -> HttpResponse
     """The second tick is missing: the first press asks for it, a further one says so."""
     is_again = "asked" in request.POST
     if request.htmx:
-        return HttpResponse(painted(request, message, doubt=doubt, asked=is_again))
+        return HttpResponse(question(message.uuid, doubt, get_token(request), is_repeated=is_again))
     if is_again:
         return _page(request, message, UNSURE, status=422)
     origin = "?back=message" if request.POST.get("back") == "message" else ""
@@ -83,7 +85,7 @@ def _asked(request: PersonRequest, message: Message, doubt: str) -> HttpResponse
 
 def _refused(request: PersonRequest, message: Message, refusal: str) -> HttpResponse:
     if request.htmx:
-        return HttpResponse(painted(request, message, note=refusal))
+        return HttpResponse(painted(request, message, refusal) + no_question(message.uuid))
     return _page(request, message, refusal, status=422)
 
 
@@ -91,8 +93,8 @@ def _sent(request: PersonRequest, message: Message, sent: outbox.Resend) -> Http
     """Shows the new message. Who comes second is told who was first."""
     note = "" if sent.is_new else f"{who_and_when(request.user, sent.message)}. It is not sent twice."
     if request.htmx:
-        body = painted(request, message, note=note) + painted(request, sent.message)
-        return HttpResponse(body, headers={"HX-Trigger": "live:now"})
+        body = painted(request, message, note) + painted(request, sent.message)
+        return HttpResponse(body + no_question(message.uuid), headers={"HX-Trigger": "live:now"})
     if note:
         flashes.info(request, f"{note} This is what was sent.")
     return back(request, sent.message)

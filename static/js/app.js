@@ -117,7 +117,7 @@ function tidyDesk() {
 on("htmx:finally:request", ({ detail: { ctx } }) => {
   const item = ctx?.sourceElement?.closest?.(".msg");
   if (ctx?.target?.id === "composer-reply") $("[data-composer] textarea")?.focus();
-  else if (item) $(".msg-foot :is(a, button)", byId(item.id))?.focus();
+  else if (item && document.activeElement === document.body) $(".msg-foot :is(a, button)", byId(item.id))?.focus();
 });
 
 on("htmx:after:swap", () => {

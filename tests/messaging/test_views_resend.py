@@ -89,19 +89,20 @@ def test_what_may_have_arrived_is_asked_about_on_a_page_and_needs_a_second_tick(
     assert sent["Location"] == (f"/m/{made.uuid}/" if back else f"/c/{made.conversation.uuid}/#m-{made.uuid}")
 
 
-def test_with_script_the_question_unfolds_in_the_bubble(
+def test_with_script_the_question_unfolds_beneath_the_bubble_and_goes_when_it_is_answered(
     client_of: Any, mara: models.User, doubtful: models.Message
 ) -> None:
     client: Client = client_of(mara)
     address = f"/m/{doubtful.uuid}/resend/"
-    asked = bubble(client.post(address, headers=HTMX).content.decode(), doubtful)
-    assert "Send it again?" in asked
+    asked = client.post(address, headers=HTMX).content.decode()
+    assert f'hx-target="#m-{doubtful.uuid}" hx-swap="afterend"><li class="msg-do" id="ask-{doubtful.uuid}"' in asked
+    assert "The line to Samsara broke" in asked
     assert 'name="is_sure" value="1" required' in asked
     assert "Tick the box" not in asked
-    again = bubble(client.post(address, {"asked": "1"}, headers=HTMX).content.decode(), doubtful)
-    assert "Tick the box if you mean it." in again
+    assert "Tick the box if you mean it." in client.post(address, {"asked": "1"}, headers=HTMX).content.decode()
     assert models.Message.objects.count() == 1
-    client.post(address, {"asked": "1", "is_sure": "1"}, headers=HTMX)
+    sent = client.post(address, {"asked": "1", "is_sure": "1"}, headers=HTMX).content.decode()
+    assert f'hx-target="#ask-{doubtful.uuid}" hx-swap="delete"' in sent
     assert repeat_of(doubtful).text == "Use gate 5"
 
 
