@@ -7,7 +7,7 @@ from zoneinfo import available_timezones
 from django import forms
 from django.conf import settings
 
-from messaging.mirror.redaction import storable_text
+from messaging.mirror.redaction import storable, storable_text
 from messaging.models import Conversation, FleetUser, Message, Theme, User
 from messaging.states import DecisionKind, Priority
 
@@ -143,6 +143,28 @@ def time_zones() -> list[tuple[str, list[tuple[str, str]]]]:
         if separator and region not in {"Etc", "SystemV", "US", "posix", "right"}:
             regions.setdefault(region, []).append((name, place.replace("_", " ").replace("/", ", ")))
     return [("General", [("", f"As installed ({settings.TIME_ZONE})"), ("UTC", "UTC")]), *sorted(regions.items())]
+
+
+class GateForm(forms.Form):
+    """A person opens or closes a gate by hand, and says why."""
+
+    action = forms.ChoiceField(
+        choices=[("open", "Let sending go on"), ("close", "Pause sending")],
+        error_messages=dict.fromkeys(("required", "invalid_choice"), "Choose whether sending pauses or goes on."),
+    )
+    reason = forms.CharField(
+        max_length=200,
+        error_messages={
+            "required": "Write a reason: colleagues see it while messages wait.",
+            "max_length": "The reason is too long. Shorten it to 200 characters.",
+        },
+    )
+
+    def clean_reason(self) -> str:
+        reason = " ".join(storable(self.cleaned_data["reason"]).split())
+        if not reason:
+            raise forms.ValidationError(self.fields["reason"].error_messages["required"])
+        return reason
 
 
 class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time

@@ -113,7 +113,8 @@ class Glance:
     told on every page until somebody has taken care of it.
 
     The counts are None when nothing changed since the given cursor. `is_lively` says that something on the page is
-    pending and younger than a minute, so that the page should look again soon.
+    pending and younger than a minute, so that the page should look again soon. `has_gate_news` says that a gate in this
+    person's way moved.
     """
 
     cursor: Cursor
@@ -124,6 +125,7 @@ class Glance:
     failed: int | None
     own: Own | None
     gates: ClosedGates
+    has_gate_news: bool
 
     @property
     def every_ms(self) -> int:
@@ -153,6 +155,7 @@ def _changed(user: User, scope: Scope) -> str:
         for table, alias in tables
     ]
     parts.append(f"EXISTS (SELECT 1 FROM messaging_connection n WHERE {changed_sql('n')} AND {_visible(user, 'n.id')})")
+    parts.append(_gate_changed(user))
     parts.append(f"EXISTS (SELECT 1 FROM messaging_readmark r WHERE r.user_id = %(user)s AND {changed_sql('r')})")
     held = "h.state = 'queued' AND h.not_before > now() - interval '3 seconds'"
     if scope.conversation_id is not None:
@@ -162,6 +165,11 @@ def _changed(user: User, scope: Scope) -> str:
     if scope.message_id is not None:
         parts.append(f"EXISTS (SELECT 1 FROM messaging_message h WHERE h.id = %(message)s AND {held})")
     return " OR ".join(parts)
+
+
+def _gate_changed(user: User) -> str:
+    mine = f"(g.connection_id IS NULL OR {_visible(user, 'g.connection_id')})"
+    return f"EXISTS (SELECT 1 FROM messaging_gate g WHERE {changed_sql('g')} AND {mine})"
 
 
 def _lively(user: User, scope: Scope) -> str:
@@ -201,8 +209,10 @@ SELECT look.snapshot, look.changed, look.lively,
   CASE WHEN look.changed THEN (SELECT ARRAY[count(*), coalesce(sum(c.attention_count), 0)]
     FROM messaging_conversation c WHERE c.attention_count > 0 AND {seen}) END,
   CASE WHEN look.changed THEN {_own(user)} END,
-  (SELECT jsonb_agg(jsonb_build_array(g.connection_id, g.reason, extract(epoch FROM g.until)))
-    FROM messaging_gate g WHERE g.state = 'locked' OR g.state = 'closed' AND (g.until IS NULL OR g.until > now()))
+  (SELECT jsonb_agg(jsonb_build_array(g.connection_id, g.reason, extract(epoch FROM g.until),
+      extract(epoch FROM g.probe_at), g.cause))
+    FROM messaging_gate g WHERE g.state = 'locked' OR g.state = 'closed' AND (g.until IS NULL OR g.until > now())),
+  {f"look.changed AND {_gate_changed(user)}" if has_cursor else "TRUE"}
 FROM (SELECT pg_current_snapshot()::text AS snapshot, {_changed(user, scope) if has_cursor else "TRUE"} AS changed,
              {_lively(user, scope)} AS lively OFFSET 0) look"""
 
@@ -224,7 +234,7 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None) -> G
     """
     with prepared_cursor() as cursor:
         cursor.execute(_glance_sql(user, scope, has_cursor=since is not None), parameters(user, scope, since))
-        snapshot, changed, lively, unread, attention, own, gates = cursor.fetchone()
+        snapshot, changed, lively, unread, attention, own, gates, has_gate_news = cursor.fetchone()
     return Glance(
         cursor=Cursor(int(time.time()), snapshot),
         changed=changed,
@@ -234,6 +244,7 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None) -> G
         failed=int(attention[1]) if attention else None,
         own=_own_of(own),
         gates=_closed(gates),
+        has_gate_news=has_gate_news,
     )
 
 
@@ -254,9 +265,13 @@ def _own_of(packed: str | None) -> Own | None:
 def _closed(gates: str | None) -> ClosedGates:
     # Django hands JSON of a raw cursor over as text.
     return {
-        connection_id: ClosedGate(reason, datetime.fromtimestamp(float(until), UTC) if until is not None else None)
-        for connection_id, reason, until in json.loads(gates or "[]")
+        connection_id: ClosedGate(reason, _moment(until), _moment(probe_at), cause)
+        for connection_id, reason, until, probe_at, cause in json.loads(gates or "[]")
     }
+
+
+def _moment(epoch: float | None) -> datetime | None:
+    return None if epoch is None else datetime.fromtimestamp(float(epoch), UTC)
 
 
 class _WasVisible(Func):

@@ -244,7 +244,8 @@ HOLD_MARGIN = timedelta(seconds=2)
 class Facts:
     """All that `delivery` reads about one message. Times are aware; `None` means not known or not happened.
 
-    `gate_reason` and `gate_until` describe a closed gate in the message's way; `gate_reason` is None when all are open.
+    `gate_reason`, `gate_until` and `gate_probe_at` describe a closed gate in the message's way; `gate_reason` is None when
+    all are open.
     `is_held` says that the author may still undo because nobody has claimed the message yet.
     """
 
@@ -265,6 +266,7 @@ class Facts:
     escalated_at: datetime | None = None
     gate_reason: str | None = None
     gate_until: datetime | None = None
+    gate_probe_at: datetime | None = None
 
 
 def _clock(moment: datetime) -> str:
@@ -383,6 +385,11 @@ def _of_queue(facts: Facts, now: datetime) -> Badge:
     if facts.state == S.QUEUED and facts.is_held and facts.not_before and facts.not_before - HOLD_MARGIN > now:
         return _badge("held", f"Sends in {ceil((facts.not_before - HOLD_MARGIN - now).total_seconds())} s")
     if facts.state == S.QUEUED and facts.gate_reason is not None:
-        until = f", until {_clock(facts.gate_until)}" if facts.gate_until else ""
-        return _badge("paused", f"Paused: {facts.gate_reason}{until}")
+        return _badge("paused", f"Paused: {facts.gate_reason}{_pause_ends(facts.gate_until, facts.gate_probe_at)}")
     return _badge("sending", "Sending")
+
+
+def _pause_ends(until: datetime | None, probe_at: datetime | None) -> str:
+    if until:
+        return f", until {_clock(until)}"
+    return f", tried again at {_clock(probe_at)}" if probe_at else ""

@@ -8,6 +8,7 @@ from messaging.views import (
     connections,
     conversations,
     decide,
+    gates,
     inbox,
     live,
     messages,
@@ -39,5 +40,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("ops/", operations.operations, name="operations"),
     path("_f/ops/rows/", operations.operations_rows, name="operations_rows"),
     path("connections/", connections.connections, name="connections"),
+    path("connections/gate/", gates.credential_gate, name="credential_gate"),
     path("connections/<uuid:uuid>/", connections.connection, name="connection"),
+    path("connections/<uuid:uuid>/gate/", gates.connection_gate, name="connection_gate"),
 ]

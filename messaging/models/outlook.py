@@ -36,10 +36,12 @@ DELIVERY_COLUMNS = (
 
 
 class ClosedGate(NamedTuple):
-    """Why sending waits, and until when (None: until a person opens it)."""
+    """Why sending waits, and until when; without `until` it is tried again at `probe_at`, without either a person opens it."""
 
     reason: str
     until: datetime | None
+    probe_at: datetime | None = None
+    cause: str = ""
 
 
 # Closed gates by connection id; the credential's gate under None.
@@ -48,8 +50,8 @@ ClosedGates = Mapping[int | None, ClosedGate]
 
 def closed_gates(now: datetime) -> ClosedGates:
     """Every gate that stops sending now. One query."""
-    rows = Gate.objects.closed(now).values_list("connection_id", "reason", "until")
-    return {connection_id: ClosedGate(reason, until) for connection_id, reason, until in rows}
+    rows = Gate.objects.closed(now).values_list("connection_id", *ClosedGate._fields)
+    return {connection_id: ClosedGate(*fields) for connection_id, *fields in rows}
 
 
 def delivery_columns(prefix: str) -> tuple[str, ...]:
@@ -89,6 +91,7 @@ def delivery_of(row: Mapping[str, Any], now: datetime, gates: ClosedGates, prefi
         escalated_at=escalated_at,
         gate_reason=gate.reason if gate else None,
         gate_until=gate.until if gate else None,
+        gate_probe_at=gate.probe_at if gate else None,
     )
     return delivery(facts, now)
 

@@ -8,10 +8,13 @@ from django.db.models import Count, Q, QuerySet
 from django.http import Http404, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from messaging import live
+from messaging.access import can_review
+from messaging.forms import GateForm
 from messaging.insight import listing
 from messaging.insight.health import (
     DEGRADED_BELOW,
@@ -26,6 +29,7 @@ from messaging.insight.meanings import rough_span
 from messaging.mirror.redaction import storable_text
 from messaging.models import Connection, User
 from messaging.models.outlook import ClosedGates
+from messaging.states import GateCause
 from messaging.views.person import PersonRequest
 
 LIST = "messaging/connection_list.html"
@@ -44,22 +48,47 @@ RULES = {
 @require_safe
 def connections(request: PersonRequest) -> HttpResponse:
     """Every visible connection with its health, narrowed by the words in `q`."""
+    return render_connections(request)
+
+
+def render_connections(request: PersonRequest, form: GateForm | None = None, status: int = 200) -> HttpResponse:
+    """The list, with the form for the gate of all sending as it was filled in."""
     request.glance = live.glance(request.user)
     words = request.GET.get("q", "").strip()[:100]
     found = list(_found(request.user, words)[: MOST_SHOWN + 1])
     now = timezone.now()
     rows = [row(one, request.glance.gates, now) for one in found[:MOST_SHOWN]]
-    context = {"rows": rows, "words": words, "is_cut": len(found) > MOST_SHOWN, "most": MOST_SHOWN, "rules": RULES}
-    return render(request, LIST, {**context, "section": "connections"})
+    context = {
+        "rows": rows,
+        "words": words,
+        "is_cut": len(found) > MOST_SHOWN,
+        "most": MOST_SHOWN,
+        "rules": RULES,
+        "gate": request.glance.gates.get(None),
+        **_gate_form(request, reverse("credential_gate"), None, form),
+    }
+    return render(request, LIST, {**context, "section": "connections"}, status=status)
 
 
 @require_safe
 def connection(request: PersonRequest, uuid: UUID) -> HttpResponse:
     """One connection: facts, health, gate, drivers and its recent failures."""
-    request.glance = live.glance(request.user)
-    one = _found(request.user, "").filter(catena_id=uuid).annotate(drivers=_drivers()).first()
+    return render_connection(request, find_connection(request.user, uuid))
+
+
+def find_connection(user: User, uuid: UUID) -> Connection:
+    """Raises Http404 for a connection that this person may not see."""
+    one = _found(user, "").filter(catena_id=uuid).annotate(drivers=_drivers()).first()
     if one is None:
         raise Http404
+    return one
+
+
+def render_connection(
+    request: PersonRequest, one: Connection, form: GateForm | None = None, status: int = 200
+) -> HttpResponse:
+    """The page of a connection from `find_connection`, with the form for its gate as it was filled in."""
+    request.glance = live.glance(request.user)
     now = timezone.now()
     gates = request.glance.gates
     context = {
@@ -67,8 +96,25 @@ def connection(request: PersonRequest, uuid: UUID) -> HttpResponse:
         "drivers": vars(one)["drivers"],
         "failures": _failures(request.user, one, now, gates),
         "rules": RULES,
+        **_gate_form(request, reverse("connection_gate", args=[one.catena_id]), one.pk, form),
     }
-    return render(request, DETAIL, {**context, "section": "connections"})
+    return render(request, DETAIL, {**context, "section": "connections"}, status=status)
+
+
+def _gate_form(
+    request: PersonRequest, address: str, connection_id: int | None, form: GateForm | None
+) -> dict[str, Any]:
+    """What the form for a gate prints; for those who may not use it, that there is none."""
+    own = request.glance.gates.get(connection_id)
+    return {
+        "can_gate": can_review(request.user),
+        "gate_address": address,
+        "gate_is_closed": own is not None,
+        "gate_is_locked": own is not None and own.cause == GateCause.RESTORE,
+        "gate_is_by_hand": own is not None and own.cause == GateCause.OPERATOR,
+        "gate_reason": form.data.get("reason", "") if form else "",
+        "gate_errors": [str(error) for errors in form.errors.values() for error in errors] if form else [],
+    }
 
 
 def _found(user: User, words: str) -> "QuerySet[Connection]":
@@ -138,4 +184,5 @@ def paint_connections(request: PersonRequest, look: live.Glance, since: live.Cur
         return []
     rows = [row(one, look.gates, now) for one in found[:MOST_SHOWN]]
     template = DETAIL if wanted else LIST
-    return [render_to_string(f"{template}#changes", {"rows": rows, "row": rows[0]}, request)] if rows else []
+    context = {"rows": rows, "row": rows[0] if rows else None, "gate": look.gates.get(None)}
+    return [render_to_string(f"{template}#changes", context, request)] if rows else []

@@ -17,6 +17,7 @@ from messaging.models.outlook import ClosedGates
 from messaging.rows import InboxFilter, Row, fleet_choices, inbox_rows, keyset, micros, read_key, thread_rows, write_key
 from messaging.states import Priority
 from messaging.threads import Head, head
+from messaging.views.paused import of_connection
 
 Context = dict[str, Any]
 Key = tuple[datetime, int]
@@ -179,6 +180,7 @@ def context_pane(found: Head, gates: ClosedGates, now: datetime) -> Context:
         "freshness": freshness(connection, now),
         "health": health(connection.sending_obstacle, found.counts),
         "gate": gates.get(None) or gates.get(connection.pk),
+        "paused": of_connection(gates, connection),
     }
 
 

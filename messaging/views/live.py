@@ -18,6 +18,7 @@ from messaging.views.messages import paint_message
 from messaging.views.navigation import counts
 from messaging.views.operations import paint_operations
 from messaging.views.painting import Paint, Painter
+from messaging.views.paused import paint_paused
 from messaging.views.person import PersonRequest
 
 
@@ -35,6 +36,8 @@ PAINTERS: Mapping[str, Painter] = {
     "ops": paint_operations,
     "connections": paint_connections,
 }
+# Pages that say by themselves which gates are closed.
+WITHOUT_NOTICES = frozenset({"connections"})
 # Where a person belongs who opens the poll's address by hand.
 CANONICAL = {"ops": "operations", "connections": "connections"}
 
@@ -83,6 +86,8 @@ def _paint(painter: Painter, request: PersonRequest, since: live.Cursor, scope: 
 def _body(request: PersonRequest, paint: Paint) -> str:
     look, asked = request.glance, request.GET
     frame = _frame(request.user, look, paint) if look.changed else ""
+    if look.has_gate_news and asked.get("v") not in WITHOUT_NOTICES:
+        frame += paint_paused(request.user, look, _scope(asked))
     place = (asked.get("v", ""), asked.get("scope", "")) if paint.goes_on else ("page", "")
     poller = poller_element(request.user.pk, look, *place, asked.get("q", ""))
     return "".join([*paint.html, frame, fresh_poller(poller)])

@@ -18,6 +18,7 @@ from messaging.models import Message, User, message_delivery
 from messaging.models.outlook import ClosedGates
 from messaging.states import CANCELLABLE_STATES, RESENDABLE_STATES, UNDECIDED_STATES, Direction, Tone
 from messaging.views.painting import Paint
+from messaging.views.paused import of_connection
 from messaging.views.person import PersonRequest
 
 TEMPLATE = "messaging/message_detail.html"
@@ -31,7 +32,10 @@ def message(request: PersonRequest, uuid: UUID) -> HttpResponse:
     if story is None:
         raise Http404
     place = {"view": "page"} if story.is_over else {"view": "message", "scope": story.message.pk}
-    return render(request, TEMPLATE, {**_context(request.user, story), "section": "operations", **place})
+    paused = of_connection(request.glance.gates, story.message.connection)
+    return render(
+        request, TEMPLATE, {**_context(request.user, story), "section": "operations", "paused": paused, **place}
+    )
 
 
 def _story(user: User, gates: ClosedGates, **key: Any) -> Story | None:

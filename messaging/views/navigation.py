@@ -1,5 +1,6 @@
 """The counts beside the navigation and the word of one's own failures, on every page of a signed-in person."""
 
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -8,15 +9,26 @@ from django.utils.functional import SimpleLazyObject
 
 from messaging import live
 from messaging.models import User
+from messaging.views.paused import of_person
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
-    """Template context: `nav` with its counts, `build_id`. One query, and none when the view has looked already."""
+    """Template context: `nav` with its counts, `paused`, `build_id`. One query, and none when the view has looked already."""
     context: dict[str, Any] = {"build_id": settings.BUILD_ID}
     user = getattr(request, "user", None)
     if isinstance(user, User):
-        context["nav"] = SimpleLazyObject(lambda: counts(user, getattr(request, "glance", None)))
+        looked = partial(_look, request, user)
+        context["nav"] = SimpleLazyObject(lambda: counts(user, looked()))
+        context["paused"] = SimpleLazyObject(lambda: of_person(user, looked().gates))
     return context
+
+
+def _look(request: HttpRequest, user: User) -> live.Glance:
+    person: Any = request
+    if getattr(person, "glance", None) is None:
+        person.glance = live.glance(user)
+    look: live.Glance = person.glance
+    return look
 
 
 def counts(user: User, glance: live.Glance | None = None) -> dict[str, Any]:

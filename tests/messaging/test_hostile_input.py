@@ -85,7 +85,7 @@ def test_no_fragment_breaks_over_a_damaged_current_address(
 FIELDS = (
     "message_text", "priority", "client_token", "recipient", "connection", "is_confirmed", "reply_to", "through", "back",
     "time_zone", "theme", "undo_seconds", "has_shortcuts", "username", "password", "old_password", "new_password1",
-    "new_password2", "next", "q",
+    "new_password2", "next", "q", "action", "reason",
 )  # fmt: skip
 
 

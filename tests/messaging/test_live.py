@@ -138,8 +138,14 @@ def test_a_look_names_every_gate_that_stops_sending_now(conversation: models.Con
     )
     models.Gate.objects.create(connection=passed, state="closed", reason="Over", until=timezone.now() - timedelta(1))
     models.Gate.objects.create(state="locked", reason="Restored from a backup")
+    probed = factories.ConnectionFactory()
+    models.Gate.objects.create(
+        connection=probed, state="closed", cause="ambiguity", reason="Unclear", probe_at=until - timedelta(hours=1)
+    )
+    assert live.glance(mara).gates == models.closed_gates(timezone.now())
     assert live.glance(mara).gates == {
         conversation.connection_id: models.outlook.ClosedGate("Too many requests", until),
+        probed.pk: models.outlook.ClosedGate("Unclear", None, until - timedelta(hours=1), "ambiguity"),
         None: models.outlook.ClosedGate("Restored from a backup", None),
     }
 

@@ -53,6 +53,12 @@ def seen(state: MessageState, **facts: Any) -> tuple[str, str, str]:
             {"gate_reason": "too many requests", "gate_until": NOW + timedelta(minutes=2)},
             ("paused", "Paused", "Paused: too many requests, until 14:05"),
         ),
+        (
+            S.QUEUED,
+            {"gate_reason": "too many unclear sends", "gate_probe_at": NOW + timedelta(minutes=2)},
+            ("paused", "Paused", "Paused: too many unclear sends, tried again at 14:05"),
+        ),
+        (S.QUEUED, {"gate_reason": "Maintenance"}, ("paused", "Paused", "Paused: Maintenance")),
         (S.SUCCEEDED, {"operation_status": "success"}, ("sent", "Sent", "Accepted by Samsara")),
         (S.SUCCEEDED, {"delivered_at": NOW}, ("delivered", "Delivered", "Delivered 14:03")),
         (
