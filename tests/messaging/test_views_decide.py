@@ -220,6 +220,7 @@ def poll(client: Client, message: models.Message, stamp: str) -> str:
     return text_of(client.get("/_f/live/", query, headers={"HX-Request": "true"}))
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_poll_says_above_the_form_that_a_colleague_was_first(
     client_of: Any, mara: models.User, sol: models.User, asked: models.Message
 ) -> None:
