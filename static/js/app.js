@@ -25,8 +25,8 @@ function announce(text) {
 const MINUTE = 60_000, IDLE = 30 * MINUTE, ASLEEP = 480 * MINUTE;
 const poll = { failures: 0, notBefore: 0, triedAt: 0, updatedAt: Date.now(), usedAt: Date.now() };
 const isPoll = (ctx) => ctx?.sourceElement?.id === "live";
-const interval = () => Number(/every (\d+)ms/.exec(byId("live")?.getAttribute("hx-trigger"))?.[1]) || 5_000;
-const lookNow = () => byId("live") && document.body.dispatchEvent(new CustomEvent("live:now"));
+const interval = () => parseInt(byId("live")?.getAttribute("hx-trigger").slice(6)) || 4_000;
+const lookNow = () => document.body.dispatchEvent(new CustomEvent("live:now"));
 
 function pause(text) {
   const timeZone = document.documentElement.dataset.tz || undefined;
@@ -130,7 +130,7 @@ on("htmx:after:swap", () => {
   }
   if (!news || news.id === spoken.seen) return;
   spoken.seen = news.id;
-  if (news.polite) announce(news.polite);
+  announce(news.polite);
 });
 
 // A changed row glows once; an animation, since the policy forbids inline styles.
@@ -177,7 +177,7 @@ on("submit", (event) => {
 });
 
 function watchLog(log) {
-  const button = $("[data-new]", log.parentElement), toEnd = () => { log.scrollTop = log.scrollHeight; };
+  const button = $("[data-new]", log.parentElement), list = $(".log-list", log), toEnd = () => { log.scrollTop = log.scrollHeight; };
   let fresh = 0, height = 0;
   log.isAtEnd = true;
   on("scroll", () => {
@@ -189,7 +189,7 @@ function watchLog(log) {
   }, log);
   if (button) on("click", toEnd, button);
   new MutationObserver((changes) => {
-    if (log.isAtEnd) return toEnd();
+    if (log.isAtEnd) return;
     const grown = log.scrollHeight - height;
     height += grown;
     // At the very top the browser does not anchor.
@@ -200,9 +200,9 @@ function watchLog(log) {
     if (!fresh || !button) return;
     button.lastElementChild.textContent = `${fresh} new`;
     show(button);
-  }).observe($(".log-list", log), { childList: true });
-  // The composer grows: the last message stays in sight.
-  new ResizeObserver(() => log.isAtEnd && toEnd()).observe(log);
+  }).observe(list, { childList: true });
+  // When composer or list grow, the end stays in sight.
+  for (const part of [log, list]) new ResizeObserver(() => log.isAtEnd && toEnd()).observe(part);
   const start = byId(location.hash.slice(1)) ?? $(".new-rule", log);
   if (!start) return toEnd();
   log.isAtEnd = false;

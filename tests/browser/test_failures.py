@@ -23,7 +23,10 @@ def bubble(page: Page, text: str) -> Locator:
 
 def take_care_of_everything(stack: Stack) -> None:
     """What other tests left failed must not speak here."""
-    stack.rows("UPDATE messaging_message SET handled_at = now() WHERE direction = 'out' RETURNING 1")
+    stack.rows(
+        "UPDATE messaging_message SET handled_at = now(), handled_by_id = author_id"
+        " WHERE state IN ('failed', 'rejected', 'expired', 'needs_decision') AND handled_at IS NULL RETURNING 1"
+    )
     stack.rows("UPDATE messaging_conversation SET attention_count = 0 RETURNING 1")
 
 
@@ -77,6 +80,8 @@ def test_a_failure_of_mine_reaches_me_on_another_page_and_outlives_my_session(pa
     shoot(page, "failed-in-thread")
 
     bubble(page, text).locator("summary", has_text="Mark as handled").click()
+    # It unfolds beneath the last message, where it must be in sight.
+    expect(bubble(page, text).get_by_role("button", name="Mark as handled")).to_be_in_viewport(ratio=1)
     bubble(page, text).get_by_label("What was done?").fill("Called the driver")
     shoot(page, "note")
     bubble(page, text).get_by_role("button", name="Mark as handled").click()
