@@ -20,9 +20,12 @@ from messaging.admin.reading import (
     table,
 )
 from messaging.insight.situations import ATTENTION, PENDING, situation_q
-from messaging.models import Conversation, Decision, Message, SendAttempt, closed_gates
+from messaging.models import Conversation, Decision, Look, Message, SendAttempt, closed_gates
 from messaging.states import LEASED_STATES, SITUATIONS, SLOW_AFTER, MessageState
 from messaging.templatetags.delivery import exact
+
+# A lost request is looked for some thirty times in a day.
+MOST_LOOKS = 100
 
 
 class SituationFilter(admin.SimpleListFilter):
@@ -71,6 +74,9 @@ class SendAttemptInline(ReadOnlyInline):
         "posting_at",
         "finished_at",
         "outcome",
+        "operation",
+        "looks",
+        "next_look_at",
         "http_status",
         "error_class",
         "error_text",
@@ -97,7 +103,7 @@ class MessageAdmin(SearchByIdAdmin, ReadOnlyAdmin):
         "dashboard",
     )
     list_display_links = ("occurred_at",)
-    list_filter = (SituationFilter, StuckFilter, "direction", "state", "priority", "error_type")
+    list_filter = (SituationFilter, StuckFilter, "direction", "state", "question", "priority", "error_type")
     list_select_related = ("connection", "conversation__driver", "settled_by")
     ordering = ("-occurred_at", "-id")
     inlines = (SendAttemptInline, DecisionInline)
@@ -114,16 +120,17 @@ class MessageAdmin(SearchByIdAdmin, ReadOnlyAdmin):
         )}),
         ("Our sending", {"fields": (
             "state", "seq", "detached", "send_by", "not_before", "expires_at", "claim_count", "fence", "lease_until", "worker",
-            "unknown_since", "question", "looks", "client_token", "fingerprint",
+            "unknown_since", "question", "searches", "looks", "client_token", "fingerprint",
         )}),
         ("What Catena says", {"fields": (
             "operation_link", "operation_status", "accepted_at", "next_poll_at", "attempt_count", "failed_attempts", "reason",
             "error_type", "response_status_code", "catena_attempts", "catena_id", "source_id", "record_status", "delivered_at",
             "read_at", "thread_id", "source_thread_id", "reply_to_catena_id", "catena_updated_at", "deleted_at", "pretty_raw",
         )}),
-        ("How it ended", {"fields": ("settled_at", "settled_by", "handled_at", "handled_by")}),
+        ("How it ended", {"fields": ("settled_at", "settled_by", "handled_at", "handled_by", "handled_note", "escalated_at",
+                                     "corrected_at", "is_sent_twice")}),
     )  # fmt: skip
-    readonly_fields = ("delivery", "operation_link", "catena_attempts", "pretty_raw")
+    readonly_fields = ("delivery", "operation_link", "catena_attempts", "searches", "pretty_raw")
 
     def get_changelist_instance(self, request: HttpRequest) -> Any:
         listed = super().get_changelist_instance(request)
@@ -161,6 +168,19 @@ class MessageAdmin(SearchByIdAdmin, ReadOnlyAdmin):
                 (exact(log.catena_created_at), log.status, log.response_status_code or "", log.error_type, log.error_details,
                  pretty(log.response_headers))
                 for log in logs
+            ),
+        )  # fmt: skip
+
+    @admin.display(description="searches for lost requests")
+    def searches(self, obj: Message) -> SafeString:
+        heads = ("When", "Listed from", "to", "Complete", "Operations", "Newest", "Problem")
+        looks = Look.objects.filter(attempt__message=obj).order_by("-id")[:MOST_LOOKS]
+        return table(
+            heads,
+            (
+                (exact(one.at), exact(one.window_from), exact(one.window_to), "Yes" if one.is_complete else "No",
+                 one.read_count, exact(one.newest_at), one.problem)
+                for one in looks
             ),
         )  # fmt: skip
 

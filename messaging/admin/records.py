@@ -4,8 +4,8 @@ from django.contrib import admin
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
-from messaging.admin.reading import ReadOnlyAdmin, SearchByIdAdmin, link, pretty
-from messaging.models import AuditEntry, Decision, SendAttempt, SyncCursor, WebhookEvent
+from messaging.admin.reading import ReadOnlyAdmin, ReadOnlyInline, SearchByIdAdmin, link, pretty
+from messaging.models import AuditEntry, Decision, Look, SendAttempt, SyncCursor, WebhookEvent
 
 
 @admin.register(AuditEntry)
@@ -37,6 +37,43 @@ class DecisionAdmin(SearchByIdAdmin, ReadOnlyAdmin):
     ordering = ("-id",)
     uuid_fields = ("message__uuid",)
     exact_fields = ("user__username",)
+    fields = ("created_at", "message", "user", "kind", "reason", "pretty_evidence")
+    readonly_fields = ("pretty_evidence",)
+
+    @admin.display(description="what was known")
+    def pretty_evidence(self, obj: Decision) -> SafeString:
+        return pretty(obj.evidence)
+
+
+class LookInline(ReadOnlyInline):
+    model = Look
+    fields = ("at", "window_from", "window_to", "is_complete", "read_count", "newest_at", "problem")
+    verbose_name_plural = "searches in Catena's lists"
+
+
+@admin.register(Look)
+class LookAdmin(SearchByIdAdmin, ReadOnlyAdmin):
+    list_display = ("at", "attempt", "is_complete", "read_count", "newest_at", "problem")
+    list_filter = ("is_complete", "at")
+    list_select_related = ("attempt",)
+    ordering = ("-id",)
+    uuid_fields = ("attempt__message__uuid",)
+    fields = (
+        "at",
+        "attempt",
+        "window_from",
+        "window_to",
+        "is_complete",
+        "read_count",
+        "newest_at",
+        "problem",
+        "pretty_nearest",
+    )
+    readonly_fields = ("pretty_nearest",)
+
+    @admin.display(description="came closest")
+    def pretty_nearest(self, obj: Look) -> SafeString:
+        return pretty(obj.nearest)
 
 
 @admin.register(SendAttempt)
@@ -45,6 +82,7 @@ class SendAttemptAdmin(SearchByIdAdmin, ReadOnlyAdmin):
     list_filter = ("outcome", "authority", "http_status")
     list_select_related = ("message",)
     ordering = ("-id",)
+    inlines = (LookInline,)
     uuid_fields = ("message__uuid", "message__operation__catena_id")
     exact_fields = ("worker", "body_sha256")
 

@@ -22,8 +22,8 @@ S = MessageState
 pytestmark = pytest.mark.django_db
 
 READ_ONLY = [
-    "message", "conversation", "operation", "gate", "fleetuser", "auditentry", "decision", "sendattempt", "webhookevent",
-    "synccursor",
+    "message", "conversation", "operation", "gate", "fleetuser", "auditentry", "decision", "sendattempt", "look",
+    "webhookevent", "synccursor",
 ]  # fmt: skip
 NEVER_ADDED = [*READ_ONLY, "connection", "fleet"]
 
@@ -41,6 +41,14 @@ def failed(conversation: models.Conversation, mara: models.User) -> models.Messa
     return message
 
 
+def a_look(message: models.Message, **columns: Any) -> models.Look:
+    at = timezone.now()
+    return models.Look.objects.create(
+        attempt=message.send_attempts.get(), at=at, window_from=at, window_to=at, is_complete=True,
+        nearest=[{"id": "0198", "created_at": at.isoformat(), "differs": ["priority"]}], **columns,
+    )  # fmt: skip
+
+
 def row_of(model: str, failed: models.Message) -> Any:
     """A row of each kind, so that its page has something to show."""
     makers: dict[str, Callable[[], Any]] = {
@@ -54,6 +62,7 @@ def row_of(model: str, failed: models.Message) -> Any:
             message=failed, user=failed.author, kind="was_sent", reason="Seen"
         ),
         "sendattempt": failed.send_attempts.get,
+        "look": lambda: a_look(failed),
         "webhookevent": lambda: models.WebhookEvent.objects.create(
             key="k", event_name="message.added", body={"a": [1]}
         ),
@@ -128,6 +137,25 @@ def test_any_id_finds_its_message(failed: models.Message, ada: models.User, clie
     ]  # fmt: skip
     for known in ids:
         assert set(found(client, "message", {"q": f" {known} "})) == {str(failed.pk)}, known
+
+
+def test_the_searches_for_a_lost_request_stand_with_it_and_with_its_message(
+    failed: models.Message, ada: models.User, client_of: Any
+) -> None:
+    look = a_look(failed, problem="Catena answered 503")
+    client = client_of(ada)
+    for address in (change("message", failed), change("sendattempt", look.attempt), change("look", look)):
+        assert "Catena answered 503" in client.get(address).content.decode(), address
+    assert found(client, "look", {"q": str(failed.uuid)}) == [str(look.pk)]
+
+
+def test_messages_are_found_by_the_question_they_ask(
+    conversation: models.Conversation, ada: models.User, client_of: Any
+) -> None:
+    other = factories.ConversationFactory()
+    unproven = factories.OutgoingFactory(conversation=conversation, state=S.NEEDS_DECISION, question="unproven")
+    factories.OutgoingFactory(conversation=other, state=S.NEEDS_DECISION, question="poison")
+    assert set(found(client_of(ada), "message", {"question__exact": "unproven"})) == {str(unproven.pk)}
 
 
 def test_any_id_finds_its_operation_once(failed: models.Message, ada: models.User, client_of: Any) -> None:
