@@ -186,10 +186,13 @@ def _lively(user: User, scope: Scope) -> str:
 
 def _own(user: User) -> str:
     """The newest of the person's messages that need attention, with their number; the partial index finds them."""
-    return f"""(SELECT jsonb_build_array(o.uuid, o.conversation, o.name, o.priority, o.state, o.reason, o.late, o.total) FROM (
+    return f"""(SELECT jsonb_build_array(o.uuid, o.conversation, o.name, o.priority, o.state, o.reason, o.late,
+      o.corrected, o.twice, o.total) FROM (
       SELECT m.uuid, c.uuid AS conversation, d.name, m.priority, m.state, m.reason,
-        extract(epoch FROM m.escalated_at - m.occurred_at) AS late, count(*) OVER () AS total
-      FROM (SELECT m.id, m.uuid, m.conversation_id, m.priority, m.state, m.reason, m.occurred_at, m.escalated_at
+        extract(epoch FROM m.escalated_at - m.occurred_at) AS late,
+        m.corrected_at IS NOT NULL AS corrected, m.is_sent_twice AS twice, count(*) OVER () AS total
+      FROM (SELECT m.id, m.uuid, m.conversation_id, m.priority, m.state, m.reason, m.occurred_at, m.escalated_at,
+          m.corrected_at, m.is_sent_twice
         FROM messaging_message m WHERE m.author_id = %(user)s AND {NEEDS_ATTENTION_SQL}
         AND m.deleted_at IS NULL AND {_visible(user, "m.connection_id")} ORDER BY m.id DESC LIMIT {MOST_OWN}) m
       JOIN messaging_conversation c ON c.id = m.conversation_id JOIN messaging_fleetuser d ON d.id = c.driver_id
@@ -251,13 +254,15 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None) -> G
 def _own_of(packed: str | None) -> Own | None:
     if packed is None:
         return None
-    uuid, conversation, driver, priority, state, reason, late, total = json.loads(packed)
+    uuid, conversation, driver, priority, state, reason, late, is_corrected, is_twice, total = json.loads(packed)
     facts = Facts(
         Direction.OUT,
         state,
         reason=reason,
         composed_at=EPOCH,
         escalated_at=None if late is None else EPOCH + timedelta(seconds=float(late)),
+        corrected_at=EPOCH if is_corrected else None,
+        is_sent_twice=is_twice,
     )
     return Own(uuid, f"/c/{conversation}/#m-{uuid}", driver, priority, delivery(facts, EPOCH), total)
 

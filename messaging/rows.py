@@ -31,7 +31,7 @@ _DELIVERY = """
   {m}.reason AS "{p}reason", {m}.failed_attempts AS "{p}failed_attempts", {m}.occurred_at AS "{p}occurred_at",
   {m}.accepted_at AS "{p}accepted_at", {m}.not_before AS "{p}not_before", {m}.claim_count AS "{p}claim_count",
   {m}.delivered_at AS "{p}delivered_at", {m}.read_at AS "{p}read_at", {m}.record_status AS "{p}record_status",
-  {m}.escalated_at AS "{p}escalated_at",
+  {m}.escalated_at AS "{p}escalated_at", {m}.corrected_at AS "{p}corrected_at", {m}.is_sent_twice AS "{p}is_sent_twice",
   {s}.first_name AS "{p}settled_by__first_name", {s}.last_name AS "{p}settled_by__last_name",
   {s}.username AS "{p}settled_by__username", {m}.connection_id AS "{p}connection_id",
   n.tsp_slug AS "{p}connection__tsp_slug", n.source_name AS "{p}connection__source_name" """
@@ -321,7 +321,9 @@ def message_row(row: Row, viewer: _Viewer) -> Row:
     )
     row["can_edit_again"] = row["is_mine"] and row["state"] in REPEATABLE_STATES
     is_late = row["escalated_at"] is not None and row["state"] in LIVELY_STATES
-    row["needs_handling"] = row["handled_at"] is None and (is_late or row["state"] in RESENDABLE_STATES)
+    is_surprise = row["corrected_at"] is not None or row["is_sent_twice"]
+    may_be_handled = is_late or is_surprise or row["state"] in RESENDABLE_STATES
+    row["needs_handling"] = row["handled_at"] is None and may_be_handled
     # Whoever sees a message may send it again (`access.can_resend`): those are the fleet's members and support.
     row["can_resend"] = row["state"] in RESENDABLE_STATES and row["again_uuid"] is None
     row["links"] = _relations(row, viewer)

@@ -53,6 +53,8 @@ OPERATION_STATES = frozenset({S.ACCEPTED, S.SUCCEEDED, S.FAILED})
 CANCELLABLE_STATES = frozenset({S.WAITING, S.QUEUED})
 # A POST may have arrived and nobody knows; the conversation waits behind it unless a person lets the next one past.
 UNDECIDED_STATES = frozenset({S.UNKNOWN, S.NEEDS_DECISION})
+# Catena took the message, and it has not failed.
+TAKEN_STATES = frozenset({S.ACCEPTED, S.SUCCEEDED})
 # Nothing more happens by itself.
 SETTLED_STATES = frozenset(
     {S.SUCCEEDED, S.FAILED, S.REJECTED, S.CANCELLED, S.EXPIRED, S.CLOSED_SENT, S.CLOSED_NOT_SENT, S.MIRRORED}
@@ -227,6 +229,8 @@ SITUATIONS: dict[str, Situation] = {
     "not_sent": Situation("Not sent", "ban", Tone.BAD),
     "checking": Situation("Checking", "help-circle", Tone.HIGH),
     "needs_you": Situation("Needs you", "user-check", Tone.HIGH),
+    "sent_after_all": Situation("Sent after all", "user-check", Tone.HIGH),
+    "sent_twice": Situation("Sent twice", "triangle-alert", Tone.HIGH),
     "cancelled": Situation("Cancelled", "x", Tone.NEUTRAL),
     "expired": Situation("Expired", "clock", Tone.BAD),
     "marked_sent": Situation("Marked sent", "user-check", Tone.NEUTRAL),
@@ -264,6 +268,8 @@ class Facts:
     record_status: str | None = None
     settled_by: str = ""
     escalated_at: datetime | None = None
+    corrected_at: datetime | None = None
+    is_sent_twice: bool = False
     gate_reason: str | None = None
     gate_until: datetime | None = None
     gate_probe_at: datetime | None = None
@@ -291,9 +297,18 @@ def delivery(facts: Facts, now: datetime) -> Badge:
     if facts.state == S.MIRRORED:
         return _of_mirrored(facts)
     badge = _of_operation(facts, now) if facts.state in OPERATION_STATES else _of_outbox(facts, now)
+    if (facts.is_sent_twice or facts.corrected_at) and facts.state in TAKEN_STATES:
+        return _surprise(badge, facts)
     if facts.escalated_at and facts.composed_at and facts.state in LIVELY_STATES:
         return _late(badge, facts.escalated_at - facts.composed_at)
     return badge
+
+
+def _surprise(badge: Badge, facts: Facts) -> Badge:
+    """Catena knows more than the people who decided: that comes first, then where the message is."""
+    key = "sent_twice" if facts.is_sent_twice else "sent_after_all"
+    words = "Sent twice: the driver may have got it twice" if facts.is_sent_twice else "Sent after all"
+    return _badge(key, f"{words}. {badge.long}")
 
 
 def _late(badge: Badge, after: timedelta) -> Badge:

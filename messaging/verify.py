@@ -242,6 +242,12 @@ RULES: tuple[Rule, ...] = (
         "m.state IN ('closed_sent', 'closed_not_sent') AND m.settled_by_id IS NULL",
     ),
     _message_rule(
+        "verdict_gives_way_to_facts",
+        "a message that Catena took is not called unsent",
+        "m.state IN ('closed_not_sent', 'rejected') AND EXISTS (SELECT 1 FROM messaging_sendattempt a"
+        " WHERE a.message_id = m.id AND a.operation_id IS NOT NULL)",
+    ),
+    _message_rule(
         "lease_while_held",
         "a lease belongs to a message that a worker holds",
         "(m.state IN ('claimed', 'posting')) <> (m.lease_until IS NOT NULL)",

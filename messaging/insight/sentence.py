@@ -55,6 +55,8 @@ EXPLANATIONS = {
     "late": "It is urgent, so it asks for somebody until the provider accepts it or it is marked as handled.",
     "checking": "The answer to our request was lost, so the driver may have it. Backhaul never sends it again by itself.",
     "needs_you": "It is not sent again unless somebody decides so.",
+    "sent_after_all": "Somebody had left it unsent; then its operation turned up at Catena.",
+    "sent_twice": "It was sent again by a decision, and Catena has an operation of each time.",
     "cancelled": "Nothing was sent.",
     "expired": "It became too old before it could be sent.",
     "unknown_status": "Backhaul does not know this word and keeps looking.",

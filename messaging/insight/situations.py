@@ -15,6 +15,7 @@ from messaging.states import (
     LIVELY_STATES,
     SITUATIONS,
     SLOW_AFTER,
+    TAKEN_STATES,
     Direction,
     MessageState,
     OperationStatus,
@@ -30,11 +31,23 @@ WORDS = tuple(word for word in SITUATIONS if word != "received")
 
 def situation_q(word: str, now: datetime, gates: ClosedGates) -> Q:
     """The messages whose badge has the key `word`, or that belong to one of the wider words. Raises KeyError for others."""
-    plain = _of_outbox(now, gates) | _of_operations(now)
+    surprises = _surprises()
     late = Q(escalated_at__isnull=False, state__in=sorted(LIVELY_STATES))
+    surprised = surprises["sent_twice"] | surprises["sent_after_all"]
+    plain = _of_outbox(now, gates) | _of_operations(now)
     if word in plain:
-        return plain[word] & ~late
-    return (_wide() | _of_receipts() | {"late": late})[word]
+        return plain[word] & ~late & ~surprised
+    if word in _of_receipts():
+        return _of_receipts()[word] & ~surprised
+    return (_wide() | surprises | {"late": late & ~surprised})[word]
+
+
+def _surprises() -> dict[str, Q]:
+    taken = Q(state__in=sorted(TAKEN_STATES))
+    return {
+        "sent_twice": taken & Q(is_sent_twice=True),
+        "sent_after_all": taken & Q(is_sent_twice=False, corrected_at__isnull=False),
+    }
 
 
 def _wide() -> dict[str, Q]:

@@ -15,6 +15,8 @@ from messaging.states import LIVELY_STATES, Badge, Direction, MessageState
 S = MessageState
 # A receipt that has not come by then is not waited for on an open page.
 RECEIPT_PATIENCE = timedelta(hours=24)
+# Situations that somebody takes care of and then says so.
+HANDLED_BY_PEOPLE = frozenset({"failed", "not_sent", "expired", "late", "sent_after_all", "sent_twice"})
 
 _LOG = ("catena_id", "status", "error_type", "error_details", "response_status_code", "response_headers")
 _PERSON = {"first": "user__first_name", "last": "user__last_name", "login": "user__username"}
@@ -90,8 +92,8 @@ class Story:
 
     @property
     def needs_handling(self) -> bool:
-        """A failure or a late message that nobody has taken care of yet. A decision is another matter."""
-        return self.message.handled_at is None and self.badge.key in {"failed", "not_sent", "expired", "late"}
+        """What asks for somebody and nobody has taken care of yet. A decision is another matter."""
+        return self.message.handled_at is None and self.badge.key in HANDLED_BY_PEOPLE
 
     @property
     def is_over(self) -> bool:

@@ -197,6 +197,9 @@ def _people(story: Story) -> Iterator[Step]:
     for verdict in story.verdicts:
         title = f"{verdict.by} decided: {DecisionKind(verdict.kind).label.lower()}"
         yield Step(f"decision-{verdict.id}", title, verdict.at, Tone.NEUTRAL, text=verdict.reason)
+    if message.corrected_at:
+        text = "It had been left unsent; then its operation turned up at Catena."
+        yield Step("corrected", "Sent after all", message.corrected_at, Tone.HIGH, text=text)
     if message.state == S.CANCELLED:
         yield Step("cancelled", f"Cancelled by {_name(message.settled_by)}", message.settled_at, Tone.NEUTRAL)
     if message.state == S.EXPIRED:

@@ -160,6 +160,7 @@ def _bind(message: Message, operation: Operation, now: datetime, accepted_at: da
             "next_poll_at": now + FIRST_POLL_AFTER,
             "settled_at": None,
             **_columns_of(operation, now, has_logs=has_logs),
+            **(_correction(now) if before == S.CLOSED_NOT_SENT else {}),
         },
         state=after,
         operation=operation,
@@ -175,6 +176,11 @@ def _bind(message: Message, operation: Operation, now: datetime, accepted_at: da
     if operation.resource_id is not None:
         adopt_record(message, operation)
     return True
+
+
+def _correction(now: datetime) -> dict[str, Any]:
+    """A person left it unsent, and it was sent after all: that asks for people anew, whatever they did about it before."""
+    return {"corrected_at": now, "handled_at": None, "handled_by": None, "handled_note": ""}
 
 
 def _applied(record: types.Operation, connection: Connection) -> Operation:

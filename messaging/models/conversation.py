@@ -155,9 +155,12 @@ class MessageQuerySet(models.QuerySet["Message"]):
 
 
 def needs_attention_q() -> Q:
-    """A failure, or an urgent message that was not accepted in its time, which nobody has handled yet."""
+    """What nobody has handled yet: a failure, an urgent message that was not accepted in its time, one that was sent
+    although a person had left it unsent, one that was sent twice.
+    """
     is_late = Q(escalated_at__isnull=False, state__in=sorted(LIVELY_STATES))
-    return (Q(state__in=sorted(ATTENTION_STATES)) | is_late) & Q(handled_at=None)
+    is_surprise = Q(corrected_at__isnull=False) | Q(is_sent_twice=True)
+    return (Q(state__in=sorted(ATTENTION_STATES)) | is_late | is_surprise) & Q(handled_at=None)
 
 
 def _sql_words(states: Iterable[str]) -> str:
@@ -167,7 +170,8 @@ def _sql_words(states: Iterable[str]) -> str:
 # `needs_attention_q` for statements written by hand, in the words of the partial indexes. The message is `m`.
 NEEDS_ATTENTION_SQL = (
     f"((m.state IN ({_sql_words(ATTENTION_STATES)}) OR m.escalated_at IS NOT NULL"
-    f" AND m.state IN ({_sql_words(LIVELY_STATES)})) AND m.handled_at IS NULL)"
+    f" AND m.state IN ({_sql_words(LIVELY_STATES)}) OR m.corrected_at IS NOT NULL OR m.is_sent_twice)"
+    " AND m.handled_at IS NULL)"
 )
 
 
@@ -251,6 +255,9 @@ class Message(models.Model):
     )
     handled_note = models.CharField(max_length=500, blank=True, default="", db_default="")
     escalated_at = models.DateTimeField(null=True, help_text="An urgent message was not accepted in its time.")
+    corrected_at = models.DateTimeField(
+        null=True, help_text="Its operation turned up at Catena after a person had left it unsent."
+    )
     is_sent_twice = models.BooleanField(
         default=False, db_default=False, help_text="Catena has two operations of this message."
     )

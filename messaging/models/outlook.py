@@ -26,6 +26,8 @@ DELIVERY_COLUMNS = (
     "read_at",
     "record_status",
     "escalated_at",
+    "corrected_at",
+    "is_sent_twice",
     "settled_by__first_name",
     "settled_by__last_name",
     "settled_by__username",
@@ -70,7 +72,8 @@ def delivery_of(row: Mapping[str, Any], now: datetime, gates: ClosedGates, prefi
     # One pick for all columns, in the order of DELIVERY_COLUMNS: this runs for each row of every list.
     (
         direction, state, operation_status, reason, failed_attempts, composed_at, accepted_at, not_before, claim_count,
-        delivered_at, read_at, record_status, escalated_at, first_name, last_name, username, connection_id, tsp_slug, source_name,
+        delivered_at, read_at, record_status, escalated_at, corrected_at, is_sent_twice,
+        first_name, last_name, username, connection_id, tsp_slug, source_name,
     ) = _picker(prefix)(row)  # fmt: skip
     gate = (gates.get(None) or gates.get(connection_id)) if gates else None
     facts = Facts(
@@ -89,6 +92,8 @@ def delivery_of(row: Mapping[str, Any], now: datetime, gates: ClosedGates, prefi
         record_status=record_status or None,
         settled_by=f"{first_name or ''} {last_name or ''}".strip() or username or "",
         escalated_at=escalated_at,
+        corrected_at=corrected_at,
+        is_sent_twice=is_sent_twice,
         gate_reason=gate.reason if gate else None,
         gate_until=gate.until if gate else None,
         gate_probe_at=gate.probe_at if gate else None,

@@ -68,7 +68,8 @@ def _take(attempt: SendAttempt, operation: Operation) -> bool:
 
 def _note_sent_twice(message: Message, operation: Operation) -> None:
     """Two POSTs of one message became operations: by a person's decision, and people must see what came of it."""
-    Message.objects.filter(pk=message.pk).update(is_sent_twice=True)
+    own = Message.objects.filter(pk=message.pk)
+    own.update(is_sent_twice=True, handled_at=None, handled_by=None, handled_note="")
     logger.warning("Message %s was sent twice: operation %s", message.uuid, operation.catena_id)
     AuditEntry.objects.create(
         action="sent_twice",

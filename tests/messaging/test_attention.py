@@ -8,7 +8,7 @@ import pytest
 from django.db import connection as database
 from django.utils import timezone
 
-from messaging import mirror, models, outbox
+from messaging import live, mirror, models, outbox
 from messaging.catena.client import CatenaClient
 from messaging.models.conversation import NEEDS_ATTENTION_SQL, needs_attention_q
 from messaging.outbox import verdict
@@ -154,6 +154,20 @@ def test_a_failure_is_handled_with_a_note_by_one_person(
     assert count(conversation) == 0
 
 
+@pytest.mark.parametrize("columns", [{"corrected_at": NOW}, {"is_sent_twice": True}])
+def test_a_surprise_asks_for_somebody_until_it_is_handled(
+    conversation: models.Conversation, mara: models.User, columns: dict[str, Any]
+) -> None:
+    message = factories.accepted(conversation, author=mara, state=S.SUCCEEDED, operation_status="success", **columns)
+    conversation.summarise()
+    assert count(conversation) == 1
+    told = live.glance(mara).own
+    assert told is not None
+    assert told.badge.key == ("sent_after_all" if "corrected_at" in columns else "sent_twice")
+    assert outbox.handled(message, mara, NOW, "Told the driver to ignore it")
+    assert (count(conversation), live.glance(mara).own) == (0, None)
+
+
 def test_a_note_is_no_decision(conversation: models.Conversation, mara: models.User) -> None:
     message = factories.OutgoingFactory(conversation=conversation, author=mara, state=S.NEEDS_DECISION)
     conversation.summarise()
@@ -207,16 +221,25 @@ def late(at: datetime | None, state: S, conversation: models.Conversation, autho
         columns["operation"] = columns["operation"] and factories.OperationFactory(connection=conversation.connection)
 
 
+def surprising(conversation: models.Conversation, author: models.User) -> None:
+    """Sent after all and sent twice, each once open and once handled."""
+    for columns in ({"corrected_at": NOW}, {"is_sent_twice": True}):
+        for handled_at in (None, NOW):
+            other = factories.ConversationFactory(connection=conversation.connection)
+            factories.accepted(other, author=author, state=S.SUCCEEDED, handled_at=handled_at, **columns)
+
+
 def test_the_handwritten_condition_means_the_same_as_the_query(
     conversation: models.Conversation, mara: models.User
 ) -> None:
     for state in set(S) - {S.MIRRORED}:
         for at in (None, NOW):
             late(at, state, conversation, mara)
+    surprising(conversation, mara)
     with database.cursor() as cursor:
         cursor.execute(f"SELECT m.id FROM messaging_message m WHERE {NEEDS_ATTENTION_SQL}")
         by_hand = {pk for (pk,) in cursor.fetchall()}
     by_query = set(models.Message.objects.filter(needs_attention_q()).values_list("pk", flat=True))
     assert by_hand == by_query
-    assert len(by_query) == len(ATTENTION_STATES) * 2 + len(LIVELY_STATES)
+    assert len(by_query) == len(ATTENTION_STATES) * 2 + len(LIVELY_STATES) + 2
     assert Direction.OUT in set(models.Message.objects.values_list("direction", flat=True))

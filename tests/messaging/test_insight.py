@@ -55,6 +55,12 @@ def every_kind_of_message(connection: models.Connection, now: datetime) -> None:
     taken(accepted_at=None)
     taken(escalated_at=now, priority="high")
     taken(escalated_at=now, state=S.SUCCEEDED, operation_status="success")
+    for surprise in ({"corrected_at": now}, {"is_sent_twice": True}, {"corrected_at": now, "is_sent_twice": True}):
+        taken(**surprise, escalated_at=now)
+        taken(**surprise, operation_status="sleeping")
+        taken(**surprise, state=S.SUCCEEDED, operation_status="success", delivered_at=now)
+        taken(**surprise, state=S.SUCCEEDED, operation_status="success", handled_at=now)
+        taken(**surprise, state=S.FAILED, operation_status="failed", handled_at=now)
     taken(state=S.FAILED, operation_status="failed")
     taken(state=S.FAILED, operation_status="failed", handled_at=now)
     for receipt in receipts:
@@ -97,8 +103,9 @@ def test_the_wide_words_gather_unhandled_failures_and_everything_on_its_way(conn
     rows = models.Message.objects.all()
     urgent = rows.filter(situation_q(ATTENTION, now, {})).values_list("state", "handled_at")
     pending = rows.filter(situation_q(PENDING, now, {})).values_list("state", flat=True)
-    late = {S.ACCEPTED}
-    assert set(urgent) == {(state, None) for state in {S.FAILED, S.REJECTED, S.EXPIRED, S.NEEDS_DECISION} | late}
+    late_or_surprising = {S.ACCEPTED, S.SUCCEEDED}
+    failed = {S.FAILED, S.REJECTED, S.EXPIRED, S.NEEDS_DECISION}
+    assert set(urgent) == {(state, None) for state in failed | late_or_surprising}
     assert set(pending) == set(LIVELY_STATES)
 
 

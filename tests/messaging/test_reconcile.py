@@ -276,11 +276,33 @@ def test_a_found_message_corrects_the_verdict_of_a_person(
     look_often(catena_client, message, timedelta(minutes=10))
     seen = reconcile.stamp(fresh(message))
     reconcile.decide(message, mara, "leave_unsent", "He has not got it", seen=seen, now=now())
-    assert fresh(message).state == S.CLOSED_NOT_SENT
+    models.Message.objects.filter(pk=message.pk).update(handled_at=now(), handled_note="Nothing to do")
+    assert (fresh(message).state, message.corrected_at) == (S.CLOSED_NOT_SENT, None)
+    talk.refresh_from_db()
+    assert talk.attention_count == 0
+    show_all(catena)
+    at = attempt_of(message).next_look_at
+    assert reconcile.look(catena_client, at).bound == 1
+    assert fresh(message).state in {S.ACCEPTED, S.SUCCEEDED}
+    assert (message.corrected_at, message.handled_at, message.handled_note) == (at, None, "")
+    talk.refresh_from_db()
+    assert talk.attention_count == 1, "people learn that their verdict was wrong"
+    assert models.AuditEntry.objects.get(action="operation_found").message == message
+
+
+def test_a_message_that_was_marked_as_sent_and_is_found_is_no_surprise(
+    talk: models.Conversation, mara: models.User, catena: SimulatorServer, catena_client: CatenaClient
+) -> None:
+    catena.world.faults.add(Fault("operation_lost_in_lists", match="Dock 4 is free"))
+    message = lost(talk, mara, catena, catena_client, "Dock 4 is free", priority="high")
+    look_often(catena_client, message, timedelta(minutes=10))
+    seen = reconcile.stamp(fresh(message))
+    reconcile.decide(message, mara, "was_sent", "He says so", seen=seen, now=now())
     show_all(catena)
     assert reconcile.look(catena_client, attempt_of(message).next_look_at).bound == 1
     assert fresh(message).state in {S.ACCEPTED, S.SUCCEEDED}
-    assert models.AuditEntry.objects.get(action="operation_found").message == message
+    talk.refresh_from_db()
+    assert (message.corrected_at, talk.attention_count) == (None, 0)
 
 
 def test_a_message_found_before_its_second_try_is_not_sent_again(

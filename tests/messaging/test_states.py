@@ -75,6 +75,17 @@ def seen(state: MessageState, **facts: Any) -> tuple[str, str, str]:
             {"reason": "Nothing was sent."},
             ("needs_you", "Needs you", "Needs your decision: Nothing was sent."),
         ),
+        (
+            S.ACCEPTED,
+            {"corrected_at": NOW},
+            ("sent_after_all", "Sent after all", "Sent after all. Handed to Catena"),
+        ),
+        (
+            S.SUCCEEDED,
+            {"is_sent_twice": True, "corrected_at": NOW},
+            ("sent_twice", "Sent twice", "Sent twice: the driver may have got it twice. Accepted by Samsara"),
+        ),
+        (S.FAILED, {"corrected_at": NOW, "reason": "Too late"}, ("failed", "Failed", "Failed: Too late")),
         (S.CANCELLED, {"settled_by": "Mara"}, ("cancelled", "Cancelled", "Cancelled by Mara")),
         (S.EXPIRED, {}, ("expired", "Expired", "Expired, not sent")),
         (S.CLOSED_SENT, {"settled_by": "Sol"}, ("marked_sent", "Marked sent", "Marked as sent by Sol")),

@@ -155,6 +155,11 @@ def _unbound_acceptance(talk: models.Conversation) -> None:
     models.SendAttempt.objects.filter(message=message).update(outcome=O.ACCEPTED)
 
 
+def _unsent_in_words_alone(talk: models.Conversation) -> None:
+    message = bound(talk)
+    put(message, state=S.CLOSED_NOT_SENT, settled_by=message.author, operation=None)
+
+
 def _silently_twice(talk: models.Conversation) -> None:
     message = bound(talk)
     posted(message, fence=2, operation=operation(talk))
@@ -203,6 +208,7 @@ PLANTS: dict[str, Plant] = {
     "never_sent_means_never_posted": lambda talk: posted(composed(talk, state=S.CANCELLED)),
     "decision_has_question": lambda talk: composed(talk, state=S.NEEDS_DECISION, question=""),
     "verdict_has_decision": lambda talk: composed(talk, state=S.CLOSED_SENT),
+    "verdict_gives_way_to_facts": _unsent_in_words_alone,
     "lease_while_held": lambda talk: composed(talk, lease_until=timezone.now()),
     "sent_twice_is_said": _silently_twice,
     "one_live_resend": _two_resends,
