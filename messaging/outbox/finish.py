@@ -49,6 +49,8 @@ SET outcome = %(outcome)s, finished_at = %(now)s, http_status = %(http_status)s:
 WHERE a.message_id = %(message)s AND a.fence = %(fence)s
   AND (a.outcome IS NULL OR a.outcome IN ({", ".join(f"'{outcome}'" for outcome in sorted(UNSETTLED_OUTCOMES))}))
 """  # noqa: S608 (our own words)
+# With these the message makes room; when nobody takes it, there is nothing to claim.
+LEAVING_OUTCOMES = frozenset({AttemptOutcome.ACCEPTED, AttemptOutcome.REFUSED})
 NO_AUTHORITY_REASON = "An earlier attempt may have been sent, so Backhaul does not repeat it by itself."
 
 # What a worker takes next, in the transaction that ends what it has in hand.
@@ -95,13 +97,15 @@ def _finish(
     with transaction.atomic():
         conversation = lock(claim.conversation_id)
         moved, wants_summary = _move(claim, verdict, now, wait)
+        promoted = None
         if moved:
             _close_attempt(claim, verdict, now)
-            promote(conversation, going_on_until=now)
+            promoted = promote(conversation, going_on_until=now)
         if wants_summary:
             conversation.summarise()
+        is_over = moved and promoted is None and verdict.outcome in LEAVING_OUTCOMES
         # One commit for both. Should it be lost on its way, the outcome is recorded again and the claim's lease ends.
-        claimed = following()
+        claimed = None if is_over else following()
     if moved and verdict.outcome in UNSETTLED_OUTCOMES:
         breaker.trip(now)
     if not moved:

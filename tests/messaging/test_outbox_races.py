@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import OperationalError, transaction
 from django.db import connection as database
-from django.db import transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from messaging import mirror, models, outbox
@@ -305,6 +306,49 @@ def test_the_outcome_is_recorded_once_the_database_is_back(talk: models.Conversa
     outbox.finish_surely(claimed, verdict.accepted(answer(talk)), timezone.now, lambda low, high: high)
     message.refresh_from_db()
     assert message.state == S.ACCEPTED
+
+
+@with_commits
+def test_an_outcome_is_recorded_once_though_the_next_claim_fails_at_first(
+    talk: models.Conversation, mara: models.User
+) -> None:
+    """Outcome and next claim are one commit: they are lost together and tried again together."""
+    message, behind = fill(talk, mara, 2)
+    claimed = outbox.claim(talk.pk, sender())
+    assert claimed is not None
+    begin(claimed)
+    said, tries = verdict.accepted(answer(talk)), iter([OperationalError("away")])
+
+    def following() -> outbox.Claim | None:
+        for error in tries:
+            raise error
+        return outbox.claim(talk.pk, sender())
+
+    taken = outbox.finish_surely(claimed, said, timezone.now, lambda low, high: high, following)
+    assert taken is not None
+    assert (taken.message_id, taken.fence) == (behind.pk, 1)
+    assert states() == [S.ACCEPTED, S.CLAIMED]
+    assert message.send_attempts.get().outcome == AttemptOutcome.ACCEPTED
+
+
+@with_commits
+def test_sending_a_message_costs_two_transactions_and_six_statements(
+    talk: models.Conversation, mara: models.User
+) -> None:
+    class Instant:
+        def create_message(self, draft: Any, *, before_first_byte: Any = None) -> types.Operation:
+            before_first_byte()
+            return answer(talk)
+
+    fill(talk, mara, 5)
+    clock = outbox.DatabaseClock()
+    clock()
+    with CaptureQueriesContext(database) as captured:
+        assert outbox.drain(talk.pk, Instant(), clock) == 5
+    words = [query["sql"].split()[0] for query in captured.captured_queries]
+    # Claim; then intent, and between BEGIN and COMMIT: lock, operation, attempt, promotion and the next claim.
+    assert words.count("COMMIT") == 5
+    assert len(words) - words.count("BEGIN") - words.count("COMMIT") == 1 + 6 * 5 - 1
 
 
 @with_commits
