@@ -1,6 +1,7 @@
 """How long a claim takes while a worker is busy: claims the heads that are due in a day, on its own connection.
 
-`python -m tests.benchmarks.claims FIRST LAST` prints the milliseconds of each as JSON.
+`python -m tests.benchmarks.claims FIRST LAST` says that it is ready, waits for a line and prints the milliseconds of each
+claim as JSON.
 """
 
 import json
@@ -19,6 +20,9 @@ def main(first: int, last: int) -> None:
     moment = sender.clock()
     sender = outbox.Sender(None, lambda: moment, "probe")  # type: ignore[arg-type]
     times = []
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
     for conversation_id in range(first, last + 1):
         start = time.perf_counter()
         claimed = outbox.claim(conversation_id, sender)
