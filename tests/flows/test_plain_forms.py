@@ -193,6 +193,34 @@ def test_a_held_message_is_withdrawn_and_its_text_offered_again(
     assert models.Message.objects.get(text="Too early").state == S.CANCELLED
 
 
+def test_a_failure_is_asked_about_sent_again_and_the_next_one_closed_with_a_note(
+    live_server: LiveServer, catena: SimulatorServer, client: CatenaClient,
+    manager: models.User, conversation: models.Conversation,
+) -> None:  # fmt: skip
+    address, text = f"/c/{conversation.uuid}/", "Take the north ramp #fail-network"
+    browser = PlainBrowser(live_server.url).log_in(manager, address)
+    browser.send(f"{address}reply/", message_text=text)
+    assert outbox.drain_due(client) == 1
+    sync.operations(client, timezone.now(), everything=True)
+    browser.open("/settings/")
+    assert f"Your message to {conversation.driver.name}</strong>: Failed" in browser.html
+    browser.open(browser.link("Your message to"))
+    browser.send("/m/.*/resend/")
+    assert "The driver may have it." in browser.html
+    assert models.Message.objects.filter(text=text).count() == 1
+    browser.send("/m/.*/resend/", is_sure="1")
+    assert "Repeats the message of" in browser.bubble(text)
+    assert "Sent again by you" in browser.html
+    assert outbox.drain_due(client) == 1
+    sync.operations(client, timezone.now(), everything=True)
+    browser.open(address).send("/m/.*/handled/", note="Called him")
+    assert "Handled by you" in browser.bubble(text)
+    assert "Called him" in browser.bubble(text)
+    conversation.refresh_from_db()
+    assert (conversation.attention_count, models.Message.objects.filter(text=text).count()) == (0, 2)
+    assert [entry.message_text for entry in catena.world.journal] == [text, text]
+
+
 def test_what_a_driver_wrote_is_marked_as_read_by_a_button(
     live_server: LiveServer, manager: models.User, conversation: models.Conversation
 ) -> None:
