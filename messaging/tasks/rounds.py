@@ -39,6 +39,9 @@ DUE_BATCH = 400
 DUE_AT_ONCE = 32
 # A worker that is a little early must not lose its turn to rounding.
 EARLY = 0.9
+# Whoever has a turn asks the database far more often than this; a read of Catena takes 30 s at most. Silence for longer
+# means a frozen process, whose kernel keeps the session and with it the lock for as long as the machine is up.
+FROZEN_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +153,17 @@ def forget_dead_jobs() -> int:
 
 
 @contextmanager
-def turn(round_: Round) -> Iterator[bool]:
+def turn(round_: Round, frozen_after: float | None = None) -> Iterator[bool]:
     """Whether this worker may run a shared round now: nobody else is at it, and its beat has come.
 
-    The lock belongs to the database session, so it ends with a worker that dies.
+    The lock belongs to the database session, so it ends with a worker that dies. The session of one that is frozen is
+    ended by others after `frozen_after` seconds of silence.
     """
     key = crc32(round_.name.encode()) & 0x7FFFFFFF
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK_CLASS, key])
         if cursor.fetchone() != (True,):
+            _end_frozen(round_, key, FROZEN_SECONDS if frozen_after is None else frozen_after)
             yield False
             return
     try:
@@ -166,6 +171,26 @@ def turn(round_: Round) -> Iterator[bool]:
     finally:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK_CLASS, key])
+
+
+END_FROZEN = """
+SELECT pg_terminate_backend(a.pid) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.classid = %s AND l.objid = %s AND l.objsubid = 2
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND a.pid <> pg_backend_pid() AND a.state_change < clock_timestamp() - make_interval(secs => %s)
+"""
+
+
+def _end_frozen(round_: Round, key: int, after: float) -> None:
+    """Takes the turn from a worker that has stopped in the middle of it; the next beat is then free for anybody."""
+    # A round that began a moment ago needs no closer look; one that never began may have frozen just before.
+    recently = outbox.database_clock() - timedelta(seconds=after)
+    if SyncCursor.objects.filter(name=f"round {round_.name}", connection=None, started_at__gte=recently).exists():
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(END_FROZEN, [LOCK_CLASS, key, after])
+        if cursor.rowcount:
+            logger.error("A worker was frozen during the sweep %s; its database session was ended", round_.name)
 
 
 def _has_come(round_: Round) -> bool:

@@ -20,6 +20,7 @@ from messaging.tasks import rounds, worker
 from messaging.tasks.rounds import Outage, Round
 from tests import factories
 from tests.messaging.conftest import mirrored_conversation
+from tests.stack import wait_for
 
 pytestmark = pytest.mark.django_db
 # Several threads see one another's rows only through real commits.
@@ -167,6 +168,39 @@ def test_two_workers_are_never_at_the_same_round() -> None:
         assert on_its_own_thread(lambda: rounds.run_round(other))
     assert on_its_own_thread(lambda: rounds.run_round(shared))
     assert (ran, other_ran) == ([1], [1])
+
+
+def take(shared: Round, frozen_after: float) -> bool:
+    with rounds.turn(shared, frozen_after) as is_ours:
+        return is_ours
+
+
+@with_commits
+@pytest.mark.parametrize("has_begun_before", [True, False])
+def test_a_frozen_worker_does_not_keep_its_turn_for_ever(has_begun_before: bool) -> None:
+    shared, _ = counting(every=0.0)
+    has_begun, thaw, failed = threading.Event(), threading.Event(), []
+
+    def freeze() -> None:
+        try:
+            with rounds.turn(shared):
+                has_begun.set()
+                thaw.wait(30)
+        except OperationalError as error:
+            failed.append(error)
+        connection.close()
+
+    frozen = threading.Thread(target=freeze)
+    frozen.start()
+    assert has_begun.wait(10)
+    if not has_begun_before:
+        models.SyncCursor.objects.all().delete()
+    assert not take(shared, frozen_after=60.0), "a moment of silence is no frost"
+    assert not take(shared, frozen_after=0.0), "this one ends the frozen session"
+    wait_for(lambda: take(shared, frozen_after=60.0), seconds=10)
+    thaw.set()
+    frozen.join(30)
+    assert failed, "who thaws finds its session gone and starts anew"
 
 
 @with_commits
