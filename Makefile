@@ -5,7 +5,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 PORT ?= 8000
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench chaos chaos-long clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test    all tests, with coverage"
 	@echo "make check   format, lint, types, configuration and migrations"
 	@echo "make bench   what pages cost and what a worker sends, against bare ones"
+	@echo "make chaos   kills the product's own processes and its database, and judges what is left (chaos-long: five times more)"
 	@echo "make setup   only what the others need first: .venv with everything in it"
 	@echo "make clean   removes .venv and caches; keeps var/, where the demo's data is"
 
@@ -35,6 +36,12 @@ check: $(VENV)/.for-tests
 
 bench: $(VENV)/.for-tests
 	@$(PYTHON) -m tests.benchmarks
+
+chaos: $(VENV)/.for-tests
+	@$(PYTHON) -m tests.chaos ci $(if $(SEED),--seed $(SEED))
+
+chaos-long: $(VENV)/.for-tests
+	@$(PYTHON) -m tests.chaos long $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis htmlcov .coverage .coverage.*

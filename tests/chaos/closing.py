@@ -1,0 +1,17 @@
+"""The last messages of a run: ordinary traffic on every connection after the storm."""
+
+import random
+from uuid import uuid4
+
+from tests.chaos.cast import Cast
+from tests.chaos.composing import Page, Writers, Written, compose
+
+
+def compose_closers(cast: Cast, writers: Writers, ports: list[int]) -> list[Written]:
+    """One to the `closing` driver of each connection, to whom nobody has written before."""
+    page = Page(ports, random.Random(0))
+    page.cookies = writers.cookies_of(cast.authors[0])
+    closers = [Written(f"closing {place.connection}", place, 1, uuid4()) for place in cast.closing]
+    for one in closers:
+        compose(page, one, random.Random(0), writers.errors)
+    return closers

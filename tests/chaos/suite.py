@@ -1,0 +1,72 @@
+"""All harnesses after one another, in the sizes of `make chaos` and `make chaos-long`; one table and one exit code at the end."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+from tests.stack import ROOT
+
+
+@dataclass(frozen=True)
+class Part:
+    """`command` follows `python -m`; its exit code is the verdict."""
+
+    name: str
+    command: tuple[str, ...]
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+def chaos(*arguments: str) -> tuple[str, ...]:
+    return ("tests.chaos", *arguments)
+
+
+def kill(sends: int, kills: int, pauses: int, stops: int, harness: str = "kill") -> tuple[str, ...]:
+    sizes = {"--sends": sends, "--kills": kills, "--pauses": pauses, "--stops": stops}
+    return chaos(harness, *[word for name, size in sizes.items() for word in (name, str(size))])
+
+
+def pytest(file: str, *more: str) -> tuple[str, ...]:
+    return ("pytest", "-q", "-p", "no:cacheprovider", f"tests/chaos/{file}", *more)
+
+
+CI = (
+    Part("kill", kill(2000, 200, 20, 3)),
+    Part("gates", kill(300, 20, 2, 1, "gates")),
+    Part("instants", chaos("instants")),
+    Part("soak", chaos("soak")),
+    Part("zombie", pytest("test_zombie.py"), {"ZOMBIE_TRIES": "50"}),
+    Part("restore", pytest("test_restore.py")),
+    Part("mutants", chaos("mutants")),
+)
+LONG = (
+    Part("kill", kill(10_000, 1000, 100, 10)),
+    Part("gates", kill(2000, 150, 15, 3, "gates")),
+    *CI[2:],
+    Part(
+        "model", ("pytest", "-q", "-p", "no:cacheprovider", "tests/flows/test_model.py"), {"HYPOTHESIS_PROFILE": "long"}
+    ),
+)
+
+
+def run(parts: tuple[Part, ...], seed: int | None) -> int:
+    """Runs what there is, each part to its end whatever the others found; 1 when any of them failed."""
+    began, failed, table = time.monotonic(), 0, []
+    for part in parts:
+        file = next((word for word in part.command if word.endswith(".py")), None)
+        if file and not (ROOT / file).exists():
+            continue
+        started = time.monotonic()
+        seeded = ("--seed", str(seed)) if seed is not None and part.command[0] == "tests.chaos" else ()
+        done = subprocess.run(
+            [sys.executable, "-m", *part.command, *seeded], cwd=ROOT, env={**os.environ, **part.settings}, check=False
+        )
+        failed += done.returncode != 0
+        table.append((part.name, done.returncode, time.monotonic() - started))
+    print("\nharness      verdict   seconds")
+    for name, code, seconds in table:
+        print(f"{name:12} {'FAILED' if code else 'holds':8} {seconds:8.0f}")
+    print(f"all          {'FAILED' if failed else 'holds':8} {time.monotonic() - began:8.0f}")
+    print(f"{len(table) - failed} passed, {failed} failed", flush=True)
+    return 1 if failed else 0
