@@ -30,7 +30,7 @@ BURST = 0.1
 # A batch is at most this much of a share's time, and so many tokens.
 BATCH_SECONDS, LARGEST_BATCH = 0.1, 50
 # Between two looks at an empty bucket.
-LEAST_WAIT = 0.05
+LEAST_WAIT = 0.1
 # The row is locked before it is read, and its own time never goes back, so that no token is given out twice.
 DRAW_SQL = """
 WITH held AS MATERIALIZED (

@@ -110,8 +110,8 @@ def message_of(operation: Operation) -> Message | None:
 
 @admin.register(Gate)
 class GateAdmin(ReadOnlyAdmin):
-    list_display = ("gate", "state", "reason", "until", "changed_at", "changed_by")
-    list_filter = ("state",)
+    list_display = ("gate", "state", "cause", "reason", "until", "probe_at", "changed_at", "changed_by")
+    list_filter = ("state", "cause")
     list_select_related = ("connection", "changed_by")
     ordering = ("connection_id",)
 

@@ -29,9 +29,7 @@ def test_a_429_is_told_on_the_open_page_and_ends_by_itself(page: Page, stack: St
     assert loads == []
 
 
-def test_support_pauses_everything_without_script_and_lets_it_go_on(
-    page: Page, stack: Stack, browser: Browser
-) -> None:
+def test_support_pauses_everything_without_script_and_lets_it_go_on(page: Page, stack: Stack, browser: Browser) -> None:
     sign_in(page, "mara")
     page.goto(healthy_conversation(stack))
     loads = count_loads(page)
