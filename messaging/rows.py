@@ -8,18 +8,26 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils.timezone import get_current_timezone
 
 from messaging.access import may_withdraw
 from messaging.live import MOST_CHANGES, Cursor, changed_sql, cursor_parameters
 from messaging.models import User
-from messaging.models.conversation import READ_THROUGH_SQL
+from messaging.models.conversation import READ_THROUGH_SQL, unsettled_head_sql
 from messaging.models.directory import provider_name, sees_every_fleet, visible_connections_sql
 from messaging.models.outlook import ClosedGates, delivery_of
 from messaging.models.statements import prepared_cursor
-from messaging.states import CANCELLABLE_STATES, LIVELY_STATES, REPEATABLE_STATES, RESENDABLE_STATES, Direction
+from messaging.states import (
+    CANCELLABLE_STATES,
+    LIVELY_STATES,
+    REPEATABLE_STATES,
+    RESENDABLE_STATES,
+    Direction,
+    MessageState,
+    held_up,
+)
 
 Row = dict[str, Any]
 PAGE_SIZE = 50
@@ -63,6 +71,7 @@ SELECT m.id, m.uuid::text AS uuid, m.conversation_id, m.text, m.priority, m.auth
   a.first_name AS author__first_name, a.last_name AS author__last_name, a.username AS author__username,
   q.uuid::text AS quote_uuid, q.text AS quote_text, m.handled_note, {_name_sql("h")} AS handled_by, m.handled_by_id,
   o.uuid::text AS repeats_uuid, o.occurred_at AS repeats_at,
+  CASE WHEN m.state = 'waiting' THEN {unsettled_head_sql("m")} END AS behind,
   r.uuid::text AS again_uuid, r.occurred_at AS again_at, r.author_id AS again_by_id, r.author AS again_by,
   {_DELIVERY.format(m="m", p="", s="s")}
 FROM messaging_message m
@@ -202,7 +211,8 @@ def changed_rows(user: User, conversation_id: int | None, since: Cursor, now: da
     """Everything a conversation page (or, with None, the inbox) must repaint. One query.
 
     A conversation counts when its row, one of its messages or this person's read mark changed; a bubble of the open
-    conversation also while it is held, because its countdown runs. Bubbles know their neighbours (`bubble_row`).
+    conversation also while it is held, because its countdown runs, and when one changed that it waits for. Bubbles know
+    their neighbours (`bubble_row`).
     """
     values = {"user": user.pk, "joined": user.date_joined, "conversation": conversation_id, **cursor_parameters(since)}
     parts = [f"SELECT 'c' AS kind, to_jsonb(t) AS body FROM ({_changed_conversations(user)}) t"]
@@ -237,7 +247,9 @@ def _changed_messages(user: User) -> str:
     return _with_neighbours(f"""{_MESSAGE}
     WHERE m.conversation_id = %(conversation)s AND m.deleted_at IS NULL
       AND {visible_connections_sql(user, "m.connection_id")} AND ({changed_sql("m")}
-      OR (m.state = 'queued' AND m.not_before > now() - interval '3 seconds'))
+      OR (m.state = 'queued' AND m.not_before > now() - interval '3 seconds')
+      OR (m.state = 'waiting' AND EXISTS (SELECT 1 FROM messaging_message x
+        WHERE x.conversation_id = m.conversation_id AND x.seq < m.seq AND {changed_sql("x")})))
     ORDER BY m.occurred_at, m.id LIMIT {MOST_CHANGES + 1}""")
 
 
@@ -246,7 +258,8 @@ def _with_neighbours(messages: str) -> str:
     return f"""
 SELECT t.*, b.occurred_at AS previous_at, b.direction = t.direction AND b.author_id IS NOT DISTINCT FROM t.author_id
     AND (t.author_id IS NOT NULL OR b.sender_name = t.sender_name) AS goes_on, f.uuid::text AS next_uuid,
-  v.uuid::text AS conversation_uuid, d.name AS driver, z.settled_at, z.created_at
+  v.uuid::text AS conversation_uuid, d.name AS driver, z.settled_at, z.created_at,
+  {unsettled_head_sql("t")} AS unsettled
 FROM ({messages}) t
 JOIN messaging_message z ON z.id = t.id
 JOIN messaging_conversation v ON v.id = t.conversation_id
@@ -315,6 +328,9 @@ def message_row(row: Row, viewer: _Viewer) -> Row:
     row["local"] = row["occurred_at"].astimezone(viewer.zone)
     row["badge"] = delivery_of(row, viewer.now, viewer.gates)
     row["is_bad"] = row["badge"].tone == "bad"
+    row["held_up_by"] = unsettled_of(row["behind"])
+    if row["held_up_by"]:
+        row["badge"] = held_up(row["badge"], row["held_up_by"].state)
     row["quote"] = " ".join((row["quote_text"] or "").split())[:160] if row["quote_uuid"] else ""
     row["can_undo"] = (
         row["state"] in CANCELLABLE_STATES and row["claim_count"] == 0 and may_withdraw(viewer.user, row["author_id"])
@@ -330,6 +346,26 @@ def message_row(row: Row, viewer: _Viewer) -> Row:
     row["url"] = f"/m/{row['uuid']}/"
     row["is_first"] = True
     return row
+
+
+class Unsettled(NamedTuple):
+    """A message that may have been sent, behind which the conversation waits."""
+
+    state: str
+    uuid: str
+
+    @property
+    def is_asked(self) -> bool:
+        return self.state == MessageState.NEEDS_DECISION
+
+    @property
+    def url(self) -> str:
+        return f"/m/{self.uuid}/decide/"
+
+
+def unsettled_of(packed: str | None) -> Unsettled | None:
+    """What `unsettled_head_sql` found."""
+    return Unsettled(*packed.split(" ", 1)) if packed else None
 
 
 def _relations(row: Row, viewer: _Viewer) -> list[tuple[str, str, datetime, str]]:

@@ -311,6 +311,20 @@ def _surprise(badge: Badge, facts: Facts) -> Badge:
     return _badge(key, f"{words}. {badge.long}")
 
 
+# What the message before has come to, for one that waits behind it.
+HELD_UP_BY = {
+    S.UNKNOWN: "which may have been sent and is being looked for",
+    S.NEEDS_DECISION: "which needs a decision",
+}
+
+
+def held_up(badge: Badge, state: str) -> Badge:
+    """The badge of a message that waits behind one in `state`, of which nobody knows whether it was sent."""
+    if badge.key != "waiting":
+        return badge
+    return _badge("waiting", f"Waits for the message before it, {HELD_UP_BY[MessageState(state)]}")
+
+
 def _late(badge: Badge, after: timedelta) -> Badge:
     """An urgent message that was not accepted in its time: that comes first, then where it is."""
     minutes, seconds = divmod(int(after.total_seconds()), 60)

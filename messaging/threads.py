@@ -12,9 +12,10 @@ from uuid import UUID
 from messaging import access, outbox
 from messaging.insight.health import COUNTS, Counts, counts_of
 from messaging.models import Connection, Conversation, Fleet, FleetUser, User
-from messaging.models.conversation import READ_THROUGH_SQL
+from messaging.models.conversation import READ_THROUGH_SQL, unsettled_head_sql
 from messaging.models.directory import visible_connections_sql
 from messaging.models.statements import prepared_cursor
+from messaging.rows import Unsettled, unsettled_of
 
 _DRIVER = (
     "id",
@@ -46,7 +47,7 @@ SELECT c.id, c.uuid, c.last_incoming_id, {READ_THROUGH_SQL} AS read_through, f.n
   messaging_connection.pinned_sender_id IS NOT NULL OR EXISTS (SELECT 1 FROM messaging_fleetuser s
     WHERE s.connection_id = messaging_connection.id AND s.deleted_at IS NULL AND s.is_active IS DISTINCT FROM FALSE)
     AS has_sender,
-  ({COUNTS})::text AS counts
+  {unsettled_head_sql("c", "id")} AS unsettled, ({COUNTS})::text AS counts
 FROM messaging_conversation c
 JOIN messaging_connection ON messaging_connection.id = c.connection_id
 JOIN messaging_fleetuser d ON d.id = c.driver_id
@@ -59,13 +60,15 @@ LEFT JOIN messaging_readmark r ON r.conversation_id = c.id AND r.user_id = %(use
 class Head:
     """A conversation that this person may see. Its models carry the columns that a page shows, and no others.
 
-    `obstacle` says why this person cannot write there now, as a sentence; None when they can.
+    `obstacle` says why this person cannot write there now, as a sentence; None when they can. `unsettled` is the message
+    that holds up the others.
     """
 
     conversation: Conversation
     read_through: int
     obstacle: str | None
     counts: Counts
+    unsettled: Unsettled | None
 
     @property
     def driver(self) -> FleetUser:
@@ -109,6 +112,7 @@ def _head(user: User, row: Mapping[str, Any]) -> Head:
         read_through=row["read_through"],
         obstacle=_obstacle(driver, may_write=may_write, has_sender=row["has_sender"]),
         counts=counts_of(json.loads(row["counts"])),
+        unsettled=unsettled_of(row["unsettled"]),
     )
 
 

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import OuterRef, QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.db.models.functions import JSONObject
 
-from messaging.models import Decision, Message, OperationLog, SendAttempt
-from messaging.states import LIVELY_STATES, Badge, Direction, MessageState
+from messaging.models import Decision, Look, Message, OperationLog, SendAttempt
+from messaging.states import LIVELY_STATES, UNDECIDED_STATES, Badge, Direction, MessageState, held_up
 
 S = MessageState
 # A receipt that has not come by then is not waited for on an open page.
@@ -20,7 +20,11 @@ HANDLED_BY_PEOPLE = frozenset({"failed", "not_sent", "expired", "late", "sent_af
 
 _LOG = ("catena_id", "status", "error_type", "error_details", "response_status_code", "response_headers")
 _PERSON = {"first": "user__first_name", "last": "user__last_name", "login": "user__username"}
-_POST = ("id", "outcome", "http_status", "error_class", "error_text")
+_POST = ("id", "outcome", "http_status", "error_class", "error_text", "looks")
+_POST_TIMES = {
+    "began": "posting_at", "ended": "finished_at", "looked": "looked", "next": "next_look_at", "operation": "operation_id",
+    "found": "operation__catena_created_at",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """One POST of ours to Catena. `outcome` and `finished_at` are None while it is open."""
+    """One POST of ours to Catena. `outcome` and `finished_at` are None while it is open.
+
+    `looks` counts how often one without an answer was looked for. `found_at` is when Catena made an operation of it, which
+    `is_second` says is not the message's own.
+    """
 
     id: int
     posting_at: datetime
@@ -48,6 +56,11 @@ class Post:
     http_status: int | None
     error_class: str
     error_text: str
+    looks: int = 0
+    looked_at: datetime | None = None
+    next_look_at: datetime | None = None
+    found_at: datetime | None = None
+    is_second: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +85,10 @@ class Resent:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A message with everything that happened to it, each list oldest first, and the badge of this moment."""
+    """A message with everything that happened to it, each list oldest first, and the badge of this moment.
+
+    `held_up_by` is the address of the message that it waits behind and that may have been sent.
+    """
 
     message: Message
     badge: Badge
@@ -81,6 +97,7 @@ class Story:
     verdicts: Sequence[Verdict]
     resent: Resent | None
     now: datetime
+    held_up_by: str = ""
 
     @property
     def provider(self) -> str:
@@ -98,12 +115,13 @@ class Story:
     @property
     def is_over(self) -> bool:
         """Nothing more is expected on the page: a final state that nobody need act on, and the last receipt in or no longer
-        waited for.
+        waited for. What a person closed may still turn up at Catena.
         """
         message = self.message
         if self.is_pending or message.state == S.NEEDS_DECISION or self.needs_handling:
             return False
-        if message.direction == Direction.IN or message.state not in {S.SUCCEEDED, S.MIRRORED}:
+        may_change = {S.SUCCEEDED, S.MIRRORED, S.CLOSED_SENT, S.CLOSED_NOT_SENT}
+        if message.direction == Direction.IN or message.state not in may_change:
             return True
         return self.badge.key == "read" or self.now - message.occurred_at > RECEIPT_PATIENCE
 
@@ -111,8 +129,12 @@ class Story:
 def with_story(found: "QuerySet[Message]") -> "QuerySet[Message]":
     """Lets each message of the queryset be told by `tell` without a further query."""
     logs = OperationLog.objects.filter(operation_id=OuterRef("operation_id")).order_by("catena_created_at", "id")
-    posts = SendAttempt.objects.filter(message_id=OuterRef("pk")).order_by("id")
+    latest = Look.objects.filter(attempt_id=OuterRef("pk")).order_by("-id").values("at")[:1]
+    posts = SendAttempt.objects.filter(message_id=OuterRef("pk")).annotate(looked=Subquery(latest)).order_by("id")
     repeats = Message.objects.filter(retry_of_id=OuterRef("pk")).exclude(state=S.CANCELLED).order_by("id")
+    unsettled = Message.objects.filter(
+        conversation_id=OuterRef("conversation_id"), state__in=sorted(UNDECIDED_STATES), detached=False
+    )
     author = {name: path.replace("user__", "author__") for name, path in _PERSON.items()}
     verdicts = Decision.objects.filter(message_id=OuterRef("pk")).order_by("id")
     return found.select_related(
@@ -120,8 +142,9 @@ def with_story(found: "QuerySet[Message]") -> "QuerySet[Message]":
         "author", "settled_by", "handled_by", "reply_to", "retry_of",
     ).annotate(
         told_logs=ArraySubquery(logs.values(row=_packed(_LOG, at="catena_created_at"))),
-        told_posts=ArraySubquery(posts.values(row=_packed(_POST, began="posting_at", ended="finished_at"))),
+        told_posts=ArraySubquery(posts.values(row=_packed(_POST, **_POST_TIMES))),
         told_verdicts=ArraySubquery(verdicts.values(row=_packed(("id", "kind", "reason"), **_PERSON, at="created_at"))),
+        told_behind=Subquery(unsettled.values(row=_packed(("uuid", "state")))[:1]),
         told_repeats=ArraySubquery(repeats.values(row=_packed(("uuid",), **author, at="occurred_at"))),
     )  # fmt: skip
 
@@ -133,11 +156,13 @@ def _packed(same: Sequence[str], **renamed: str) -> JSONObject:
 def tell(message: Message, badge: Badge, now: datetime) -> Story:
     """The story of a message that came through `with_story`. No query."""
     rows = vars(message)
+    behind = rows["told_behind"] if message.state == S.WAITING else None
     return Story(
         message=message,
-        badge=badge,
+        badge=held_up(badge, behind["state"]) if behind else badge,
+        held_up_by=f"/m/{behind['uuid']}/decide/" if behind else "",
         attempts=[_attempt(number, row) for number, row in enumerate(rows["told_logs"], start=1)],
-        posts=[_post(row) for row in rows["told_posts"]],
+        posts=[_post(row, message.operation_id) for row in rows["told_posts"]],
         verdicts=[_verdict(row) for row in rows["told_verdicts"]],
         resent=next((_resent(row) for row in reversed(rows["told_repeats"])), None),
         now=now,
@@ -157,16 +182,25 @@ def _attempt(number: int, row: Mapping[str, Any]) -> Attempt:
     )
 
 
-def _post(row: Mapping[str, Any]) -> Post:
+def _post(row: Mapping[str, Any], operation_id: int | None) -> Post:
     return Post(
         id=row["id"],
         posting_at=datetime.fromisoformat(row["began"]),
-        finished_at=datetime.fromisoformat(row["ended"]) if row["ended"] else None,
+        finished_at=_moment(row["ended"]),
         outcome=row["outcome"],
         http_status=row["http_status"],
         error_class=row["error_class"],
         error_text=row["error_text"],
+        looks=row["looks"],
+        looked_at=_moment(row["looked"]),
+        next_look_at=_moment(row["next"]),
+        found_at=_moment(row["found"]),
+        is_second=row["operation"] is not None and row["operation"] != operation_id,
     )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def _verdict(row: Mapping[str, Any]) -> Verdict:

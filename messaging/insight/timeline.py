@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta
 from django.utils.timezone import localdate
 
 from messaging.insight.meanings import code_hint, code_phrase, error_type_words, span
+from messaging.insight.sentence import clock
 from messaging.insight.story import Attempt, Post, Story
 from messaging.mirror.redaction import redact_headers, scrub
 from messaging.models import User
@@ -102,8 +103,21 @@ def _ours(story: Story) -> Iterator[Step]:
     yield from _hold(story)
     for post in story.posts:
         yield _post_step(post)
+        yield from _search_steps(post, story.now)
     if message.accepted_at and not any(post.outcome == AttemptOutcome.ACCEPTED for post in story.posts):
         yield Step("accepted", "Found at Catena", message.accepted_at, Tone.OK)
+
+
+def _search_steps(post: Post, now: datetime) -> Iterator[Step]:
+    """How one without an answer was looked for, all looks in one step, and what was found that is not the message's own."""
+    if post.looked_at:
+        times = "once" if post.looks == 1 else f"{post.looks} times"
+        following = f"The next look is at {clock(post.next_look_at, now)}." if post.next_look_at else ""
+        title = f"Looked for it at Catena {times}"
+        yield Step(f"looks-{post.id}", title, post.looked_at, Tone.NEUTRAL, kind="the last time", text=following)
+    if post.is_second:
+        text = "Catena has another operation of this message: the driver may have got it twice."
+        yield Step(f"second-{post.id}", "Found at Catena as well", post.found_at, Tone.HIGH, text=text)
 
 
 def _hold(story: Story) -> Iterator[Step]:

@@ -20,6 +20,7 @@ from messaging.states import (
     LIVELY_STATES,
     OPERATION_STATES,
     REPEATABLE_STATES,
+    UNDECIDED_STATES,
     Direction,
     MessageState,
     Priority,
@@ -173,6 +174,16 @@ NEEDS_ATTENTION_SQL = (
     f" AND m.state IN ({_sql_words(LIVELY_STATES)}) OR m.corrected_at IS NOT NULL OR m.is_sent_twice)"
     " AND m.handled_at IS NULL)"
 )
+
+
+def unsettled_head_sql(alias: str, key: str = "conversation_id") -> str:
+    """State and uuid, as one text, of the message that may have been sent and that holds up the conversation whose id is
+    the column `alias.key`; null when none does. At most one can.
+    """
+    return (
+        f"(SELECT h.state || ' ' || h.uuid FROM messaging_message h WHERE h.conversation_id = {alias}.{key}"  # noqa: S608 (our own names)
+        f" AND h.state IN ({_sql_words(UNDECIDED_STATES)}) AND NOT h.detached)"
+    )
 
 
 class Message(models.Model):

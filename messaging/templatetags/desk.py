@@ -14,7 +14,7 @@ from django.template.context import RequestContext
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from messaging.states import Tone
+from messaging.states import UNDECIDED_STATES, MessageState, Tone
 from messaging.templatetags.delivery import badge, day_label, exact_words, icon, near_words, priority, time_element
 
 register = template.Library()
@@ -139,9 +139,12 @@ class _Thread:
                     f"{row['url']}cancel/", f'<button class="btn btn-link" type="submit" data-key="z">{word}</button>'
                 )
             )
-        if row["badge"].key in {"needs_you", "checking"}:
-            word = "Decide" if row["badge"].key == "needs_you" else "What is known"
+        if row["state"] in UNDECIDED_STATES:
+            word = "Decide" if row["state"] == MessageState.NEEDS_DECISION else "What is known"
             parts.append(f'<a href="{row["url"]}decide/">{word}</a>')
+        elif row["held_up_by"]:
+            word = "Decide about that one" if row["held_up_by"].is_asked else "What is known of that one"
+            parts.append(f'<a href="{row["held_up_by"].url}">{word}</a>')
         if row["can_edit_again"]:
             parts.append(f'<a href="{self.address}?text_of={row["uuid"]}#composer">Edit and send again</a>')
         return "".join(parts)

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from messaging import live
 from messaging.models import ReadMark
-from messaging.rows import Row, changed_rows, read_key
+from messaging.rows import Row, changed_rows, read_key, unsettled_of
 from messaging.states import REPEATABLE_STATES
 from messaging.templatetags.desk import changed_messages
 from messaging.threads import Head
@@ -163,6 +163,7 @@ def paint_bubbles(request: PersonRequest, bubbles: Sequence[Row], read_through: 
     """Partials that put each bubble in its place or repaint it there, and the read mark when something came in."""
     address = f"/c/{bubbles[0]['conversation_uuid']}/"
     html = changed_messages(bubbles, address, get_token(request)) + EMPTY_GONE
+    html += render_to_string(f"{THREAD}#waits", {"unsettled": unsettled_of(bubbles[-1]["unsettled"])}, request)
     if read_through is None:
         return html
     return html + render_to_string(f"{THREAD}#arrived", {"address": address, "read_through": read_through}, request)

@@ -212,6 +212,7 @@ def composer_context(
         "priorities": Priority.choices,
         "quote": quote,
         "text_limit": settings.MESSAGE_TEXT_LIMIT,
+        "unsettled": found.unsettled,
         "first_name": next(iter(found.driver.name.split()), "the driver"),
     }
 
