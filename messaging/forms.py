@@ -135,6 +135,22 @@ class DecisionForm(forms.Form):
         return cleaned
 
 
+class UnlockForm(forms.Form):
+    """Letting sending go on after a restore."""
+
+    is_sure = forms.BooleanField(error_messages={"required": "Tick that no worker runs on the database as it was."})
+    reason = forms.CharField(
+        max_length=500,
+        error_messages={
+            "required": "Say why sending may go on.",
+            "max_length": "The reason is too long. Shorten it to %(limit_value)d characters.",
+        },
+    )
+
+    def clean_reason(self) -> str:
+        return storable_text(self.cleaned_data["reason"])
+
+
 def time_zones() -> list[tuple[str, list[tuple[str, str]]]]:
     """Every zone by its region, as a select groups them; the installation's own comes first as the blank choice."""
     regions: dict[str, list[tuple[str, str]]] = {}

@@ -104,8 +104,8 @@ def _next_pause(gate: Gate, now: datetime) -> timedelta:
     return first_pause() if is_first else min(2 * last, longest_pause())
 
 
-def _close(gate: Gate, now: datetime) -> None:
-    gate.state, gate.changed_at = GateState.CLOSED, now
+def _close(gate: Gate, now: datetime, state: GateState = GateState.CLOSED) -> None:
+    gate.state, gate.changed_at = state, now
     columns = ("state", "cause", "reason", "until", "probe_at", "pause_seconds", "changed_at", "changed_by_id")
     Gate.objects.filter(pk=gate.pk).update(**{name: getattr(gate, name) for name in columns})
     again = gate.until or gate.probe_at
@@ -176,6 +176,21 @@ def open_by_hand(connection_id: int | None, user: User, reason: str, now: dateti
     with transaction.atomic():
         found = closed.select_for_update(of=("self",)).first()
         return found is not None and _open(found, closed, now, user, {"cause": found.cause, "reason": reason})
+
+
+def lock(reason: str, now: datetime) -> None:
+    """Stops all sending until `unlock`: neither time, nor a read, nor a press of the ordinary button opens it."""
+    with transaction.atomic():
+        gate = _locked(None)
+        gate.cause, gate.reason, gate.changed_by = GateCause.RESTORE, reason[:LONGEST_REASON], None
+        gate.until = gate.probe_at = None
+        _close(gate, now, GateState.LOCKED)
+
+
+def unlock(user: User | None, now: datetime) -> bool:
+    """Ends a lock. False when there is none."""
+    gate = _locked(None)
+    return _open(gate, Gate.objects.filter(connection=None, state=GateState.LOCKED), now, user, {"cause": gate.cause})
 
 
 def _as_read(gate: Gate) -> "QuerySet[Gate]":

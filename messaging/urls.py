@@ -15,6 +15,7 @@ from messaging.views import (
     operations,
     replies,
     resend,
+    restore,
 )
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -37,6 +38,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("settings/password/", account.ChangePassword.as_view(), name="password"),
     path("help/keys/", account.keys, name="keys"),
     path("m/<uuid:uuid>/", messages.message, name="message"),
+    path("ops/restore/", restore.restore, name="restore"),
     path("ops/", operations.operations, name="operations"),
     path("_f/ops/rows/", operations.operations_rows, name="operations_rows"),
     path("connections/", connections.connections, name="connections"),

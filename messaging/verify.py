@@ -291,7 +291,7 @@ PUNCTUAL: tuple[Rule, ...] = (
     _message_rule(
         "expired_is_said",
         "a message that is too old says so",
-        "m.state IN ('waiting', 'queued') AND m.expires_at < %(late)s",
+        f"(m.state = 'queued' OR m.state = 'waiting' AND NOT {UNSETTLED_ATTEMPT}) AND m.expires_at < %(late)s",
     ),
     _message_rule(
         "pending_is_asked_for",

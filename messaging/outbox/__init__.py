@@ -10,6 +10,7 @@ from messaging.outbox.attention import escalate, handled
 from messaging.outbox.claiming import Claim, Sender, claim, due_conversations
 from messaging.outbox.clock import DatabaseClock, database_clock
 from messaging.outbox.compose import NoSender, compose, draft_of, open_conversation, ring, sender_of
+from messaging.outbox.epoch import accept_identity, epoch, lock_sending
 from messaging.outbox.finish import finish, finish_surely, isolate, reject
 from messaging.outbox.probing import probe
 from messaging.outbox.queue import cancel, expire, lock, promote, promote_stranded, reap
@@ -29,6 +30,7 @@ __all__ = [
     "Resend",
     "Sender",
     "Verdict",
+    "accept_identity",
     "begin_post",
     "can_be_resent",
     "cancel",
@@ -41,6 +43,7 @@ __all__ = [
     "drain",
     "drain_due",
     "due_conversations",
+    "epoch",
     "escalate",
     "expire",
     "fingerprint",
@@ -49,6 +52,7 @@ __all__ = [
     "handled",
     "isolate",
     "lock",
+    "lock_sending",
     "open_conversation",
     "open_due_gates",
     "open_gates",

@@ -32,6 +32,8 @@ from messaging.states import (
 logger = logging.getLogger(__name__)
 
 S = MessageState
+# Whose POST is recorded here may have left before the database was restored, for all we know.
+RESTORE_WORKER = "restore"
 # Full jitter over a doubling time, in seconds, for what provably did not leave.
 BACK_OFF_FIRST, BACK_OFF_MOST = 2.0, 300.0
 SHORTEST_WAIT = 0.1
@@ -258,9 +260,10 @@ def reject(claim: Claim, reason: str, now: datetime) -> bool:
 def isolate(claim: Claim, now: datetime) -> bool:
     """Hands a claimed message to a person. False when the claim is gone."""
     logger.error("Message %d has no authority for another POST", claim.message_id)
+    is_restored = SendAttempt.objects.filter(message_id=claim.message_id, worker=RESTORE_WORKER).exists()
     columns = {
         "state": S.NEEDS_DECISION,
-        "question": Question.NO_AUTHORITY,
+        "question": Question.RESTORED if is_restored else Question.NO_AUTHORITY,
         "lease_until": None,
         "reason": NO_AUTHORITY_REASON,
     }

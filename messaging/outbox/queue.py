@@ -8,13 +8,20 @@ import logging
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from messaging import doorbell
 from messaging.models import AuditEntry, Conversation, Message, SendAttempt, User
 from messaging.models.statements import prepared_cursor
 from messaging.outbox import breaker
-from messaging.states import CANCELLABLE_STATES, HEAD_STATES, AttemptOutcome, MessageState, Question
+from messaging.states import (
+    CANCELLABLE_STATES,
+    HEAD_STATES,
+    UNSETTLED_OUTCOMES,
+    AttemptOutcome,
+    MessageState,
+    Question,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +87,10 @@ def cancel(message: Message, user: User, now: datetime) -> bool:
     """Withdraws a message. True: it is cancelled and was never sent. False: too late, it has been claimed or settled."""
     with transaction.atomic():
         conversation = lock(message.conversation_id)
-        cancelled = Message.objects.filter(pk=message.pk, state__in=CANCELLABLE_STATES).update(
-            state=S.CANCELLED, settled_by=user, settled_at=now
-        )
+        own = Message.objects.filter(pk=message.pk, state__in=CANCELLABLE_STATES)
+        # "Cancelled" says that nothing was sent, which of a message that was to go again nobody knows.
+        state = S.CLOSED_NOT_SENT if may_have_left().filter(message=message).exists() else S.CANCELLED
+        cancelled = own.update(state=state, settled_by=user, settled_at=now)
         if not cancelled:
             return False
         _audit("cancel", message, user)
@@ -112,16 +120,28 @@ def _audit(action: str, message: Message, user: User | None) -> None:
     )
 
 
+def may_have_left() -> QuerySet[SendAttempt]:
+    """POSTs of which nobody knows what became."""
+    return SendAttempt.objects.filter(outcome__in=UNSETTLED_OUTCOMES, operation=None)
+
+
 def expire(now: datetime) -> int:
-    """Gives up on messages that became too old before any try. Answers how many."""
+    """Gives up on messages that became too old before they could be sent. Answers how many.
+
+    One that was to be sent again may have arrived the first time: it goes back to a person, once its turn has come.
+    """
     overdue = Message.objects.filter(state__in=CANCELLABLE_STATES, expires_at__lte=now)
+    posted = Exists(may_have_left().filter(message_id=OuterRef("pk")))
+    stale = overdue.filter(~posted | Q(state=S.QUEUED))
     expired = 0
-    for conversation_id in list(overdue.order_by().values_list("conversation_id", flat=True).distinct()[:BATCH]):
+    for conversation_id in list(stale.order_by().values_list("conversation_id", flat=True).distinct()[:BATCH]):
         with transaction.atomic():
             conversation = lock(conversation_id)
-            count = overdue.filter(conversation_id=conversation_id).update(
-                state=S.EXPIRED, settled_at=now, reason="It was not sent in time"
+            own = overdue.filter(conversation_id=conversation_id)
+            count = own.filter(posted, state=S.QUEUED).update(
+                state=S.NEEDS_DECISION, question=Question.OVERDUE, reason=Question.OVERDUE.label
             )
+            count += own.filter(~posted).update(state=S.EXPIRED, settled_at=now, reason="It was not sent in time")
             if count:
                 promote(conversation)
                 conversation.summarise()

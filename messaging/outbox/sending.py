@@ -23,6 +23,7 @@ from messaging.models.statements import prepared_cursor
 from messaging.outbox import verdict as verdicts
 from messaging.outbox.claiming import Claim, Client, Sender, claim, due_conversations, lease
 from messaging.outbox.clock import Clock, DatabaseClock
+from messaging.outbox.epoch import epoch
 from messaging.outbox.finish import Following, finish_surely, isolate, nothing_more, reject
 from messaging.outbox.verdict import Hindrance, Verdict
 from messaging.outbox.watchdog import watchdog
@@ -121,8 +122,9 @@ class _Intent:
         if self.sender.is_stopping():
             raise ClaimLost("the worker stops")
         self.guard = watchdog.arm()
-        begin_post(self.claimed, self.draft, self.sender.worker, self.sender.clock())
+        attempt = begin_post(self.claimed, self.draft, self.sender.worker, self.sender.clock())
         self.is_recorded = True
+        epoch.note(attempt.pk)
         if time.monotonic() > self.claimed.ends_at:
             raise _TooLate
 

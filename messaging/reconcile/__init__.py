@@ -16,17 +16,23 @@ from messaging.reconcile.decide import (
 from messaging.reconcile.evidence import Evidence, evidence
 from messaging.reconcile.looks import look
 from messaging.reconcile.matching import match
+from messaging.reconcile.restore import NotUnlockable, open_restore, survey, survey_open, unlock
 
 __all__ = [
     "AlreadyDecided",
     "Evidence",
     "NotDecidable",
+    "NotUnlockable",
     "Option",
     "decide",
     "evidence",
     "look",
     "match",
+    "open_restore",
     "options",
     "stamp",
+    "survey",
+    "survey_open",
+    "unlock",
     "with_stamp",
 ]

@@ -63,6 +63,7 @@ def lanes(senders: Executor) -> list[list[Round]]:
             Round("tidy", TIDY_SECONDS, forget_dead_jobs),
         ],
         [Round("due", KEEPER_SECONDS, partial(drain_due, senders), is_shared=False)],
+        [Round("restore", KEEPER_SECONDS, survey_restore)],
         [Round("reconcile", KEEPER_SECONDS, look_for_lost)],
         [Round("probes", PROBE_SECONDS, probe_gates)],
         [Round("operations", settings.OPERATION_SWEEP_SECONDS, sweep_operations)],
@@ -73,6 +74,7 @@ def lanes(senders: Executor) -> list[list[Round]]:
 
 def beat() -> None:
     heartbeat.beat(timezone.now())
+    outbox.epoch.sync()
 
 
 def keep() -> None:
@@ -80,6 +82,7 @@ def keep() -> None:
     promotes what was left behind.
     """
     now = outbox.database_clock()
+    outbox.epoch.check()
     outbox.reap(now)
     outbox.expire(now)
     outbox.escalate(now)
@@ -124,6 +127,11 @@ def _drain_each(conversations: list[int], senders: Executor) -> int:
 def look_for_lost() -> None:
     with budget.share(Share.RECONCILE):
         reconcile.look(conf.catena_client(), outbox.database_clock())
+
+
+def survey_restore() -> None:
+    with budget.share(Share.RECONCILE):
+        reconcile.survey_open(conf.catena_client(), outbox.database_clock())
 
 
 def probe_gates() -> int:

@@ -48,6 +48,8 @@ def work(threads: int, ready: Callable[[], object] = lambda: None) -> None:
     """
     check_durability()
     connection.close()
+    outbox.epoch.enable(settings.VAR_DIR / "high-water")
+    connection.close()
     if settings.SEND_ALARM_SECONDS:
         outbox.watchdog.enable(settings.SEND_ALARM_SECONDS)
     outage = Outage()

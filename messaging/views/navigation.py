@@ -7,7 +7,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
-from messaging import live
+from messaging import access, live
 from messaging.models import User
 from messaging.views.paused import of_person
 
@@ -19,6 +19,7 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     if isinstance(user, User):
         looked = partial(_look, request, user)
         context["nav"] = SimpleLazyObject(lambda: counts(user, looked()))
+        context["can_unlock"] = access.can_review(user)
         context["paused"] = SimpleLazyObject(lambda: of_person(user, looked().gates))
     return context
 

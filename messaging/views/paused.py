@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 from django.template.loader import render_to_string
 
-from messaging import live
+from messaging import access, live
 from messaging.models import Connection, Conversation, Message, User
 from messaging.models.outlook import ClosedGate, ClosedGates
+from messaging.states import GateCause
 
 TEMPLATE = "includes/paused.html"
 # More than this many connections are counted and not named.
@@ -23,6 +24,11 @@ class Notice(NamedTuple):
 class Notices(NamedTuple):
     named: list[Notice]
     more: int = 0
+
+    @property
+    def is_locked(self) -> bool:
+        """Nothing goes out until support has looked at what was sent before a restore."""
+        return any(notice.gate.cause == GateCause.RESTORE for notice in self.named)
 
 
 def of_connection(gates: ClosedGates, connection: Connection | None) -> Notices:
@@ -52,7 +58,7 @@ def paint_paused(user: User, look: live.Glance, scope: live.Scope) -> str:
     """The partial that repaints the notices of a page with this scope."""
     is_scoped = scope != live.Scope()
     paused = of_connection(look.gates, _connection(user, look, scope)) if is_scoped else of_person(user, look.gates)
-    inner = render_to_string(TEMPLATE, {"paused": paused})
+    inner = render_to_string(TEMPLATE, {"paused": paused, "can_unlock": access.can_review(user)})
     return f'<hx-partial hx-target="#paused" hx-swap="innerMorph">{inner}</hx-partial>'
 
 
