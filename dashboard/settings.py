@@ -149,6 +149,8 @@ HASHED_STATIC = not (DEBUG or TESTING)
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = not HASHED_STATIC
 # Pages name hashed files only; compressing each file once instead of under two names halves the time of the first start
 WHITENOISE_KEEP_ONLY_HASHED_FILES = True
+# Nothing of ours is for the pages of others.
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {

@@ -43,7 +43,7 @@ def resend(request: PersonRequest, uuid: UUID) -> HttpResponse:
 
 
 def _find(user: User, uuid: UUID) -> Message:
-    known = Message.objects.visible_to(user).filter(uuid=uuid, deleted_at=None, author__isnull=False)
+    known = Message.objects.visible_to(user).outgoing().filter(uuid=uuid, deleted_at=None)
     found = known.select_related(
         "author", "connection__fleet", "conversation__driver__connection__fleet",
         "conversation__driver__connection__pinned_sender",
