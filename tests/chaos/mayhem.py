@@ -12,6 +12,7 @@ from tests.chaos.installation import Installation, Web, Worker
 WEB_SHARE = 0.06
 SUPERVISOR_BEAT = 0.03
 DOWN_SECONDS = 0.6
+MOST_EXITS = 300
 
 
 @dataclass(frozen=True)
@@ -122,4 +123,10 @@ class Mayhem:
                     continue
                 if code != -signal.SIGKILL:
                     self.done[f"ended by itself with {code}"] += 1
+                    self._check_exits(code, worker)
                 self.workers[place] = self.installation.worker()
+
+    def _check_exits(self, code: int, worker: Worker) -> None:
+        """One that starts while the database is down ends at once, and one that thaws too late by its alarm. More is a fault."""
+        if code != -signal.SIGALRM and self.done[f"ended by itself with {code}"] > MOST_EXITS:
+            raise RuntimeError(f"workers end by themselves, see {worker.log.name}: {worker.log.read_text()[-500:]}")

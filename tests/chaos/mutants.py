@@ -112,8 +112,8 @@ MUTANTS = (
         (
             (
                 "messaging/outbox/finish.py",
-                "            promote(conversation, going_on_until=now)\n        if wants_summary",
-                "        if wants_summary",
+                "            promoted = promote(conversation, going_on_until=now)\n",
+                "            promoted = None\n",
             ),
         ),
         rows("row 11"),

@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
 import pytest
 
-from tests.chaos import mutants
+from tests.chaos import hasten, mutants, points
 from tests.stack import ROOT
 
 pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("workers")]
@@ -42,3 +44,12 @@ def test_a_planted_fault_still_fits_the_code(mutant: mutants.Mutant, tmp_path: A
     mutants.plant(mutant, tmp_path)
     changed = {path for path, _, _ in mutant.edits}
     assert all((tmp_path / path).read_text() != (ROOT / path).read_text() for path in changed)
+
+
+def test_every_instant_and_every_shortened_wait_still_has_its_name() -> None:
+    for point in points.POINTS.values():
+        holder = import_module(point.module)
+        assert callable(attrgetter(point.name)(holder)), point
+    for module, names, _ in hasten.WAITS:
+        assert all(hasattr(import_module(module), name) for name in names), module
+    assert all(hasattr(import_module(module), name) for module, name, _ in hasten.FIXED)

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from types import FrameType
 from typing import Any
 
@@ -67,7 +68,10 @@ def _start(order: dict[str, Any]) -> int:
     if pid == 0:
         try:
             _become_worker(order)
+        except BaseException:
+            traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os._exit(1)
     return pid
 
