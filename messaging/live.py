@@ -186,9 +186,9 @@ def _lively(user: User, scope: Scope) -> str:
 
 def _own(user: User) -> str:
     """The newest of the person's messages that need attention, with their number; the partial index finds them."""
-    return f"""(SELECT jsonb_build_array(o.uuid, o.conversation, o.name, o.priority, o.state, o.reason, o.late,
+    return f"""(SELECT jsonb_build_array(o.uuid, o.name, o.priority, o.state, o.reason, o.late,
       o.corrected, o.twice, o.total) FROM (
-      SELECT m.uuid, c.uuid AS conversation, d.name, m.priority, m.state, m.reason,
+      SELECT m.uuid, d.name, m.priority, m.state, m.reason,
         extract(epoch FROM m.escalated_at - m.occurred_at) AS late,
         m.corrected_at IS NOT NULL AS corrected, m.is_sent_twice AS twice, count(*) OVER () AS total
       FROM (SELECT m.id, m.uuid, m.conversation_id, m.priority, m.state, m.reason, m.occurred_at, m.escalated_at,
@@ -254,7 +254,7 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None) -> G
 def _own_of(packed: str | None) -> Own | None:
     if packed is None:
         return None
-    uuid, conversation, driver, priority, state, reason, late, is_corrected, is_twice, total = json.loads(packed)
+    uuid, driver, priority, state, reason, late, is_corrected, is_twice, total = json.loads(packed)
     facts = Facts(
         Direction.OUT,
         state,
@@ -264,7 +264,7 @@ def _own_of(packed: str | None) -> Own | None:
         corrected_at=EPOCH if is_corrected else None,
         is_sent_twice=is_twice,
     )
-    return Own(uuid, f"/c/{conversation}/#m-{uuid}", driver, priority, delivery(facts, EPOCH), total)
+    return Own(uuid, f"/m/{uuid}/", driver, priority, delivery(facts, EPOCH), total)
 
 
 def _closed(gates: str | None) -> ClosedGates:

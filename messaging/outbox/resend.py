@@ -88,16 +88,27 @@ def resent_as(message: Message) -> Message | None:
 
 
 def doubt_about(message: Message) -> str:
-    """Why the driver may have got a message although it failed, as a sentence; empty when that is out of the question.
+    """Why the driver may have got a failed message, or what it repeats, as a sentence; empty when neither is possible.
 
     Only the provider's own refusal proves that it kept nothing: not a broken line, not its own trouble, not silence.
     """
+    earlier = message
+    doubt = _doubt_about_one(message)
+    while not doubt and earlier.retry_of is not None:
+        earlier = earlier.retry_of
+        doubt = _doubt_about_one(earlier)
+    return doubt if earlier is message or not doubt else f"It repeats an earlier message. {doubt}"
+
+
+def _doubt_about_one(message: Message) -> str:
     unsettled = SendAttempt.objects.filter(message=message, outcome__in=UNSETTLED_OUTCOMES, operation=None)
     if unsettled.exists():
         return "An earlier try to send it was never answered."
+    provider, code = message.connection.provider, message.response_status_code
+    if message.state in {S.ACCEPTED, S.SUCCEEDED}:
+        return f"In the end {provider} took that one after all."
     if message.state != S.FAILED:
         return ""
-    provider, code = message.connection.provider, message.response_status_code
     if message.error_type == "network":
         return f"The line to {provider} broke, so nobody knows whether {provider} had taken the message before."
     if code is None:

@@ -76,6 +76,8 @@ def test_a_failure_of_mine_reaches_me_on_another_page_and_outlives_my_session(pa
     page.goto("/?show=attention")
     expect(page.locator(f'.row-link[href="{address}"]')).to_be_visible()
     told.get_by_role("link").first.click()
+    expect(page.get_by_role("button", name="Send again")).to_be_visible()
+    page.get_by_role("link", name="Open conversation").click()
     expect(bubble(page, text)).to_contain_text("Failed")
     shoot(page, "failed-in-thread")
 

@@ -204,7 +204,7 @@ def test_a_failure_is_asked_about_sent_again_and_the_next_one_closed_with_a_note
     sync.operations(client, timezone.now(), everything=True)
     browser.open("/settings/")
     assert f"Your message to {conversation.driver.name}</strong>: Failed" in browser.html
-    browser.open(browser.link("Your message to"))
+    browser.open(browser.link("Your message to")).open(browser.link("Open conversation"))
     browser.send("/m/.*/resend/")
     assert "The driver may have it." in browser.html
     assert models.Message.objects.filter(text=text).count() == 1

@@ -111,6 +111,24 @@ def test_a_refusal_after_a_try_without_an_answer_is_no_proof(
         again(message, mara)
 
 
+@pytest.mark.parametrize(
+    ("state", "columns", "words"),
+    [
+        (S.FAILED, {"error_type": "network"}, "It repeats an earlier message. The line to Samsara broke"),
+        (S.SUCCEEDED, {"operation_status": "success"}, "In the end Samsara took that one after all"),
+    ],
+)
+def test_a_refused_resend_of_what_may_have_arrived_is_asked_about_too(
+    conversation: models.Conversation, mara: models.User, state: S, columns: dict[str, Any], words: str
+) -> None:
+    first = factories.failed(conversation, author=mara)
+    second = ended(again(first, mara, is_sure=True).message, S.REJECTED)
+    third = ended(again(second, mara, is_sure=True).message, S.REJECTED)
+    models.Message.objects.filter(pk=first.pk).update(state=state, **columns)
+    with pytest.raises(outbox.MayHaveArrived, match=words):
+        again(models.Message.objects.get(pk=third.pk), mara)
+
+
 def test_the_second_person_is_given_what_the_first_one_sent(
     conversation: models.Conversation, mara: models.User, sol: models.User
 ) -> None:

@@ -276,7 +276,7 @@ def test_a_failure_of_ones_own_is_told_on_every_page_until_it_is_handled(
     html = page.poll()
     words = "Your message to Luis Ortega: Failed: Samsara answered 503 (unavailable)"
     assert told(html) == f"{words}and 1 more"
-    assert f'href="/c/{talk.uuid}/#m-{messages[1].uuid}"' in html
+    assert f'href="/m/{messages[1].uuid}/"' in html
     assert told(client_of(mara).get(path).content.decode()) == f"{words}and 1 more"
     for message in messages:
         outbox.handled(message, mara, timezone.now(), "Called him")
