@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -56,14 +57,16 @@ def figures_of(port: int) -> dict[str, Any]:
     return found
 
 
-def environment(dsn: str, port: int) -> dict[str, str]:
-    """The worker's settings are the product's own; only the sweeps that read from Catena are put off."""
+def environment(dsn: str, port: int, var: str) -> dict[str, str]:
+    """The worker's settings are the product's own; only the sweeps that read from Catena are put off. In the folder `var` it
+    keeps its high-water mark, which another database of the same name must not find.
+    """
     return {
         **os.environ, "DATABASE_URL": dsn, "DJANGO_SETTINGS_MODULE": "dashboard.settings", "PYTHONPATH": str(ROOT),
         "SECRET_KEY": "benchmark-" * 6, "DEBUG": "false", "LOG_LEVEL": "WARNING", "WORKER_THREADS": str(THREADS),
         "CATENA_API_URL": f"http://127.0.0.1:{port}", "CATENA_TOKEN_URL": f"http://127.0.0.1:{port}/token",
         "CATENA_CLIENT_ID": "bench", "CATENA_CLIENT_SECRET": "bench", "OPERATION_SWEEP_SECONDS": "3600",
-        "MESSAGE_SWEEP_SECONDS": "3600", "DIRECTORY_SWEEP_SECONDS": "3600",
+        "MESSAGE_SWEEP_SECONDS": "3600", "DIRECTORY_SWEEP_SECONDS": "3600", "VAR_DIR": var,
     }  # fmt: skip
 
 
@@ -96,8 +99,8 @@ def _answer(connection: psycopg.Connection[Any], question: str) -> bool:
 
 def drain(admin_dsn: str, conversations: int, each: int) -> Drained:
     """Fills a database, lets one worker empty it and checks that each message came once and in order."""
-    with upstream() as port, new_database(admin_dsn, f"bench_outbox_{os.getpid()}") as dsn:
-        settings = environment(dsn, port)
+    with upstream() as port, new_database(admin_dsn, f"bench_outbox_{os.getpid()}") as dsn, TemporaryDirectory() as var:
+        settings = environment(dsn, port, var)
         subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], env=settings, cwd=ROOT, check=True)
         queue.build(dsn, conversations, each)
         with psycopg.connect(dsn, autocommit=True) as connection:
