@@ -132,4 +132,4 @@ class _Run:
         return is_at_rest(self.installation.server.url_of("chaos"), self.options.seed)
 
     def _errors(self) -> list[str]:
-        return [*self.writers.errors, *self.mayhem.errors]
+        return [*self.writers.errors, *self.mayhem.errors, *self.people.errors]

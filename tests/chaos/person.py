@@ -18,11 +18,16 @@ SEND_NEXT = 0.02
 BEAT = 0.25
 
 
+def offered(message: models.Message) -> list[DecisionKind]:
+    return [option.kind for option in reconcile.options(message, reconcile.evidence(message), timezone.now())]
+
+
 class People:
     """Threads of this process that call the engine as its pages do."""
 
     def __init__(self, names: list[str], seed: int) -> None:
         self.counts: Counter[str] = Counter()
+        self.errors: list[str] = []
         self.stop = threading.Event()
         self._seed = seed
         self._threads = [threading.Thread(target=self._decide_all, args=(name,), daemon=True) for name in names]
@@ -47,19 +52,20 @@ class People:
                         self._decide(message, user, self._verdict(message))
             except (DatabaseError, InterfaceError):
                 database.close()  # it is being crashed on purpose
+            except Exception as error:
+                self.errors.append(f"a person met {type(error).__name__}: {error}")
+                break
         database.close()
 
     def _verdict(self, message: models.Message) -> DecisionKind:
         """The same for both, so that two who decide at once want the same."""
         rng = random.Random(f"{self._seed}-{message.pk}-{message.fence}")
         wanted = rng.choices(list(VERDICTS), list(VERDICTS.values()))[0]
-        offered = [option.kind for option in reconcile.options(message, timezone.now())]
-        return wanted if wanted in offered else DecisionKind.LEAVE_UNSENT
+        return wanted if wanted in offered(message) else DecisionKind.LEAVE_UNSENT
 
     def _let_past(self, user: models.User, rng: random.Random) -> None:
         for message in models.Message.objects.filter(state="unknown", detached=False).order_by("id")[:20]:
-            offered = [option.kind for option in reconcile.options(message, timezone.now())]
-            if DecisionKind.SEND_NEXT in offered and rng.random() < SEND_NEXT:
+            if rng.random() < SEND_NEXT and DecisionKind.SEND_NEXT in offered(message):
                 self._decide(message, user, DecisionKind.SEND_NEXT)
 
     def _decide(self, message: models.Message, user: models.User, kind: DecisionKind) -> None:

@@ -176,6 +176,7 @@ class Soak:
             self.compose(len(places.closing) * 2, seconds=LAG / 3)
         self._await(self._is_at_rest, 60.0, "rest")
         people.close()
+        self.findings += people.errors
         self.figures["decisions"] = dict(people.counts)
         return time.monotonic() - began
 
