@@ -106,6 +106,9 @@ def _configure(order: dict[str, Any]) -> None:
 
     if database := order.get("database"):
         connection.settings_dict["NAME"] = database
+        # What a machine remembers of its sends belongs to one database.
+        settings.VAR_DIR = settings.VAR_DIR / database
+        settings.VAR_DIR.mkdir(exist_ok=True)
     for name, value in order.get("settings", {}).items():
         getattr(settings, name)
         setattr(settings, name, value)
