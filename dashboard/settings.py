@@ -203,6 +203,8 @@ OPERATION_SWEEP_SECONDS = env.integer("OPERATION_SWEEP_SECONDS", 5, least=1)
 # Gaps between two looks at one pending operation, by its age; the last one for ever. No gap is shorter than the sweep's.
 OPERATION_POLL_SECONDS = [1, 2, 3, 5, 10, 15, 30, 60, 120, 300, 600, 900]
 DIRECTORY_SWEEP_SECONDS = env.integer("DIRECTORY_SWEEP_SECONDS", 300, least=1)
+# How often every rule of sending is checked in every row; each hour while one is broken.
+VERIFY_SECONDS = env.integer("VERIFY_SECONDS", 24 * 3600, least=60)
 WORKER_THREADS = env.integer("WORKER_THREADS", 8, least=1)
 
 # Log lines: one per event, with ids; the libraries that would write tokens stay silent below WARNING

@@ -63,6 +63,10 @@ class Report:
     rules: int = 0
     seconds: float = 0.0
 
+    @property
+    def total(self) -> int:
+        return len(self.breaches) + self.uncounted
+
 
 def _message_rule(name: str, sentence: str, where: str) -> Rule:
     return Rule(name, sentence, f"SELECT 'message ' || m.uuid FROM messaging_message m WHERE {where}")

@@ -1,11 +1,11 @@
-"""History and plumbing, to be read only: audit, decisions, our requests, received events, sweeps."""
+"""History and plumbing, to be read only: audit, decisions, our requests, received events, sweeps, checks."""
 
 from django.contrib import admin
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
-from messaging.admin.reading import ReadOnlyAdmin, ReadOnlyInline, SearchByIdAdmin, link, pretty
-from messaging.models import AuditEntry, Decision, Look, SendAttempt, SyncCursor, WebhookEvent
+from messaging.admin.reading import ReadOnlyAdmin, ReadOnlyInline, SearchByIdAdmin, link, pretty, table
+from messaging.models import AuditEntry, Decision, Look, SendAttempt, SyncCursor, Verification, WebhookEvent
 
 
 @admin.register(AuditEntry)
@@ -110,3 +110,19 @@ class SyncCursorAdmin(ReadOnlyAdmin):
     list_display = ("name", "connection", "position", "started_at", "finished_at", "read_count", "last_error")
     list_filter = ("name",)
     list_select_related = ("connection",)
+
+
+@admin.register(Verification)
+class VerificationAdmin(ReadOnlyAdmin):
+    list_display = ("at", "rule_count", "found", "seconds")
+    ordering = ("-id",)
+    fields = ("at", "rule_count", "seconds", "lines")
+    readonly_fields = ("lines",)
+
+    @admin.display(description="breaches")
+    def found(self, obj: Verification) -> int:
+        return len(obj.breaches)
+
+    @admin.display(description="breaches")
+    def lines(self, obj: Verification) -> SafeString:
+        return table(("Breach",), ((line,) for line in obj.breaches))

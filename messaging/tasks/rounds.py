@@ -21,9 +21,9 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from messaging import budget, conf, heartbeat, outbox, reconcile, sync, tasks
+from messaging import budget, conf, heartbeat, outbox, reconcile, sync, tasks, verify
 from messaging.budget import Share
-from messaging.models import SyncCursor
+from messaging.models import SyncCursor, Verification
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,10 @@ BEAT_SECONDS = 10.0
 # How late a probe may be.
 PROBE_SECONDS = 2.0
 TIDY_SECONDS = 60.0
+# How often it is asked whether the rules are due for a check, so that workers which restart daily still check daily.
+VERIFY_BEAT_SECONDS = 300.0
+# What is broken is looked at again this soon.
+VERIFY_BROKEN = timedelta(hours=1)
 DUE_BATCH = 400
 # Few, so that a doorbell that rings meanwhile does not wait long for a thread, and more than a worker has threads.
 DUE_AT_ONCE = 32
@@ -69,6 +73,7 @@ def lanes(senders: Executor) -> list[list[Round]]:
         [Round("operations", settings.OPERATION_SWEEP_SECONDS, sweep_operations)],
         [Round("messages", settings.MESSAGE_SWEEP_SECONDS, sweep_messages)],
         [Round("directory", settings.DIRECTORY_SWEEP_SECONDS, sweep_directory)],
+        [Round("verify", VERIFY_BEAT_SECONDS, partial(verify_rules, time.monotonic()))],
     ]
 
 
@@ -148,6 +153,24 @@ def sweep_messages() -> None:
 
 def sweep_directory() -> None:
     sync.directory(conf.catena_client(), timezone.now())
+
+
+def verify_rules(started: float) -> Verification | None:
+    """Checks every rule in every row when that is due, and keeps what it found for the operations page.
+
+    Not within the first minutes of a worker (`started`, monotonic): after a standstill much is late that it is about to do.
+    """
+    now = outbox.database_clock()
+    latest = Verification.objects.first()
+    every = timedelta(seconds=settings.VERIFY_SECONDS)
+    if latest is not None and latest.at > now - (min(every, VERIFY_BROKEN) if latest.breaches else every):
+        return None
+    if time.monotonic() < started + verify.GRACE.total_seconds():
+        return None
+    report = verify.verify(now)
+    if report.breaches:
+        logger.error("%d breaches of the rules of sending, the first: %s", report.total, report.breaches[0])
+    return verify.keep(report)
 
 
 def forget_dead_jobs() -> int:

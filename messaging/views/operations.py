@@ -13,7 +13,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from messaging import live
+from messaging.access import can_review
 from messaging.insight import listing
+from messaging.insight.checked import last_check
 from messaging.insight.figures import MOST_COUNTED, Figures, figures, parse
 from messaging.insight.listing import RANGES, Key, OperationFilter, Row
 from messaging.insight.meanings import ERROR_TYPES, span
@@ -40,8 +42,13 @@ RANGE_CHOICES = [("24h", "Last 24 hours"), ("7d", "Last 7 days"), ("30d", "Last 
 def operations(request: PersonRequest) -> HttpResponse:
     """The page: figures, filter and one page of rows."""
     request.glance = live.glance(request.user)
-    context = _list_context(request)
-    return render(request, TEMPLATE, {**context, **_figures_context(figures(request.user)), "section": "operations"})
+    context = {**_list_context(request), **_figures_context(figures(request.user)), **_check_context(request.user)}
+    return render(request, TEMPLATE, {**context, "section": "operations"})
+
+
+def _check_context(user: User) -> dict[str, Any]:
+    """What the invariant checker found: for support, who can act on it."""
+    return {"shows_check": True, "check": last_check(timezone.now())} if can_review(user) else {}
 
 
 @require_safe

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 
 READ_ONLY = [
     "message", "conversation", "operation", "gate", "fleetuser", "auditentry", "decision", "sendattempt", "look",
-    "webhookevent", "synccursor",
+    "webhookevent", "synccursor", "verification",
 ]  # fmt: skip
 NEVER_ADDED = [*READ_ONLY, "connection", "fleet"]
 
@@ -67,6 +67,9 @@ def row_of(model: str, failed: models.Message) -> Any:
             key="k", event_name="message.added", body={"a": [1]}
         ),
         "synccursor": lambda: models.SyncCursor.objects.create(name="messages"),
+        "verification": lambda: models.Verification.objects.create(
+            at=timezone.now(), rule_count=44, seconds=0.5, breaches=["one_head: conversation <1>"]
+        ),
         "connection": lambda: failed.connection,
         "fleet": lambda: failed.connection.fleet,
         "user": lambda: failed.author,

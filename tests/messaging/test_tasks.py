@@ -1,6 +1,7 @@
 """Doorbells and sweeps: each only wakes an engine, and shared sweeps run once for the whole installation."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -261,6 +262,42 @@ def test_what_runs_side_by_side_never_waits_for_catena_to_reap(senders: ThreadPo
         "heartbeat",
         "due",
     }
+
+
+LONG_UP = -rounds.verify.GRACE.total_seconds() - 1
+
+
+def kept(hours: float, *breaches: str) -> None:
+    at = outbox.database_clock() - timedelta(hours=hours)
+    models.Verification.objects.create(at=at, rule_count=1, breaches=list(breaches), seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("hours", "breaches", "is_due"), [(23, (), False), (25, (), True), (0.5, ("one_head",), False), (2, ("one_head",), True)]
+)  # fmt: skip
+def test_the_rules_are_checked_daily_and_hourly_while_one_is_broken(
+    hours: float, breaches: tuple[str, ...], is_due: bool
+) -> None:
+    kept(hours, *breaches)
+    assert (rounds.verify_rules(time.monotonic() + LONG_UP) is not None) is is_due
+    assert models.Verification.objects.count() == 1 + is_due
+
+
+def test_the_first_check_waits_until_the_worker_has_done_what_was_late() -> None:
+    assert rounds.verify_rules(time.monotonic()) is None
+    found = rounds.verify_rules(time.monotonic() + LONG_UP)
+    assert (found and found.breaches, models.Verification.objects.count()) == ([], 1)
+
+
+def test_a_breach_is_kept_for_the_page_and_logged(
+    conversation: models.Conversation, caplog: pytest.LogCaptureFixture
+) -> None:
+    message = factories.OutgoingFactory(conversation=conversation)
+    conversation.summarise()
+    found = rounds.verify_rules(time.monotonic() + LONG_UP)
+    assert found is not None
+    assert [line.partition(" (")[0] for line in found.breaches] == [f"composing_is_audited: message {message.uuid}"]
+    assert f"1 breaches of the rules of sending, the first: {found.breaches[0]}" in caplog.text
 
 
 def test_doorbells_of_dead_workers_are_deleted_and_others_stay(conversation: models.Conversation) -> None:

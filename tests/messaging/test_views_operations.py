@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from messaging import live, models
+from messaging.insight.checked import MOST_LINES
 from messaging.insight.listing import MOST_ATTENTION, PAGE_SIZE
 from messaging.states import MessageState
 from messaging.views.operations import read_key
@@ -142,6 +143,52 @@ def test_the_page_costs_the_same_with_three_rows_and_with_sixty(
             listed(client)
         costs.append(len(queries))
     assert costs[0] == costs[1] <= 12
+
+
+def checked(hours: float = 1, *breaches: str) -> None:
+    at = timezone.now() - timedelta(hours=hours)
+    models.Verification.objects.create(at=at, rule_count=44, breaches=list(breaches), seconds=0.4)
+
+
+def test_support_reads_when_the_rules_were_checked_and_that_they_hold(sol: models.User, client_of: Any) -> None:
+    client = client_of(sol)
+    assert "have not been checked yet" in client.get(reverse("operations")).content.decode()
+    checked()
+    page = client.get(reverse("operations")).content.decode()
+    assert ("44 rules, no breach" in page, "alert-bad" in page) == (True, False)
+
+
+def test_support_reads_the_breaches_escaped_and_not_without_end(sol: models.User, client_of: Any) -> None:
+    checked(2)
+    checked(1, *(f"one_head: conversation {n} <i>" for n in range(MOST_LINES + 3)))
+    page = client_of(sol).get(reverse("operations")).content.decode()
+    assert "alert-bad" in page
+    assert f"44 rules, {MOST_LINES + 3} breaches." in page
+    assert page.count("&lt;i&gt;</li>") == MOST_LINES
+    assert "and 3 more" in page
+
+
+def test_support_reads_when_nobody_checks_the_rules_any_more(sol: models.User, client_of: Any) -> None:
+    checked(27)
+    page = client_of(sol).get(reverse("operations")).content.decode()
+    assert ("have not been checked since" in page, "no breach" in page) == (True, False)
+
+
+def test_a_fleet_manager_is_not_told_of_the_rules(mara: models.User, client_of: Any) -> None:
+    checked(1, "one_head: conversation 1")
+    page = client_of(mara).get(reverse("operations")).content.decode()
+    assert ("one_head" in page, "checked" in page) == (False, False)
+
+
+def test_the_check_costs_support_one_query(
+    connection: models.Connection, sol: models.User, client_of: Any, django_assert_max_num_queries: Any
+) -> None:
+    factories.failed(fresh(connection))
+    checked(1, "one_head: conversation 1")
+    client = client_of(sol)
+    listed(client)
+    with django_assert_max_num_queries(12):
+        listed(client)
 
 
 def test_a_deep_page_starts_in_the_index_where_it_begins(connection: models.Connection, mara: models.User) -> None:

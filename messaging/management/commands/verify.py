@@ -23,5 +23,5 @@ class Command(BaseCommand):
         if report.uncounted:
             self.stdout.write(f"and {report.uncounted} more")
         if report.breaches:
-            raise CommandError(f"{len(report.breaches) + report.uncounted} breaches of {report.rules} rules.")
+            raise CommandError(f"{report.total} breaches of {report.rules} rules.")
         self.stdout.write(f"{report.rules} rules hold ({report.seconds:.1f} s).")
