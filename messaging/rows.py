@@ -245,7 +245,7 @@ def _changed_conversations(user: User) -> str:
 
 def _changed_messages(user: User) -> str:
     return _with_neighbours(f"""{_MESSAGE}
-    WHERE m.conversation_id = %(conversation)s AND m.deleted_at IS NULL
+    WHERE m.conversation_id = %(conversation)s
       AND {visible_connections_sql(user, "m.connection_id")} AND ({changed_sql("m")}
       OR (m.state = 'queued' AND m.not_before > now() - interval '3 seconds')
       OR (m.state = 'waiting' AND EXISTS (SELECT 1 FROM messaging_message x
@@ -259,6 +259,7 @@ def _with_neighbours(messages: str) -> str:
 SELECT t.*, b.occurred_at AS previous_at, b.direction = t.direction AND b.author_id IS NOT DISTINCT FROM t.author_id
     AND (t.author_id IS NOT NULL OR b.sender_name = t.sender_name) AS goes_on, f.uuid::text AS next_uuid,
   v.uuid::text AS conversation_uuid, d.name AS driver, z.settled_at, z.created_at,
+  z.deleted_at IS NOT NULL AS is_gone, CASE WHEN z.seq IS NOT NULL THEN z.catena_id::text END AS stood_as,
   {unsettled_head_sql("t")} AS unsettled
 FROM ({messages}) t
 JOIN messaging_message z ON z.id = t.id

@@ -199,6 +199,8 @@ class _Batch:
     def take(self, record: types.Message, place: Place, row: Message | None) -> None:
         if row is None:
             row = self.rows[record.id] = Message(
+                # So that a page knows what to take away when this turns out to be a message of ours (`adopt_record`).
+                uuid=record.id,
                 conversation=self.conversation,
                 connection=place.connection,
                 direction=place.direction,

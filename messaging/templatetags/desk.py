@@ -80,12 +80,23 @@ def message_items(context: RequestContext, rows: Iterable[Row], unread_from: int
 
 
 def changed_messages(rows: Iterable[Row], address: str, csrf_token: str) -> str:
-    """Partials that put each message in its place, or repaint it there: the page's script makes an append an update.
+    """Partials that put each message in its place, repaint it there (the page's script makes an append an update), or take a
+    deleted one away.
 
     `rows` are the newest last, and know what stands after them (`rows.bubble_row`).
     """
     thread = _Thread(address, csrf_token)
-    return "".join(f"{_place(row)}{day_item(row)}{thread.item(row)}</hx-partial>" for row in reversed(list(rows)))
+    return "".join(
+        _gone(row["uuid"])
+        if row["is_gone"]
+        else f"{_gone(row['stood_as'])}{_place(row)}{day_item(row)}{thread.item(row)}</hx-partial>"
+        for row in reversed(list(rows))
+    )
+
+
+def _gone(uuid: str | None) -> str:
+    """Takes a message off the page: it was deleted, or it was the provider's record of one of ours."""
+    return f'<hx-partial hx-target="#m-{uuid}" hx-swap="delete"></hx-partial>' if uuid else ""
 
 
 def _place(row: Row) -> str:

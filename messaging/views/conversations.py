@@ -146,11 +146,12 @@ def paint_conversation(request: PersonRequest, look: live.Glance, since: live.Cu
         raise live.StaleCursor
     oldest = read_key(request.GET.get("oldest", ""))
     bubbles = [row for row in changes.bubbles if oldest is None or (row["occurred_at"], row["id"]) >= oldest]
-    arrived = [row for row in bubbles if row["is_incoming"] and row["created_at"].timestamp() >= since.taken_at]
+    shown = [row for row in bubbles if not row["is_gone"]]
+    arrived = [row for row in shown if row["is_incoming"] and row["created_at"].timestamp() >= since.taken_at]
     html = [paint_list(request, changes, look, open_uuid=_open_uuid(request))]
     if bubbles:
         html.insert(0, paint_bubbles(request, bubbles, max((row["id"] for row in arrived), default=None)))
-    return Paint(html, _spoken(request.user.pk, bubbles, arrived, since))
+    return Paint(html, _spoken(request.user.pk, shown, arrived, since))
 
 
 def _open_uuid(request: PersonRequest) -> str:

@@ -7,9 +7,10 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from messaging import models
+from messaging import mirror, models, outbox
 from messaging.states import AttemptOutcome, MessageState
 from tests import factories
+from tests.messaging import records
 from tests.messaging.test_views_live import Browser
 
 pytestmark = pytest.mark.django_db
@@ -182,3 +183,36 @@ def test_the_page_of_a_closed_message_waits_a_day_for_a_fact_that_contradicts(
         conversation=conversation, state=S.CLOSED_NOT_SENT, settled_by=mara, settled_at=at, occurred_at=at
     )
     assert ("v=message" in page(client_of(mara), message)) is goes_on
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_providers_record_of_a_lost_send_leaves_the_page_when_the_send_is_found(
+    client_of: Any, mara: models.User, conversation: models.Conversation
+) -> None:
+    """It stands there as a message of its own until Catena says which operation made it."""
+    record = records.message(conversation, message_text="Dock 4 is free", by_driver=False)
+    mirror.apply_message(record)
+    message = unsettled(conversation, **CHECKED, text="Dock 4 is free")
+    path = conversation.get_absolute_url()
+    browser = Browser(client_of(mara), path)
+    assert f'id="m-{record.id}"' in client_of(mara).get(path).content.decode()
+    operation = factories.OperationFactory(connection=conversation.connection, resource_id=record.id)
+    assert outbox.settle(message.send_attempts.get(), operation, timezone.now())
+    html = browser.poll()
+    assert f'<hx-partial hx-target="#m-{record.id}" hx-swap="delete">' in html
+    assert f'id="m-{message.uuid}"' in html
+    assert f'id="m-{record.id}"' not in client_of(mara).get(path).content.decode()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_message_that_the_provider_deleted_leaves_an_open_page(
+    client_of: Any, mara: models.User, conversation: models.Conversation
+) -> None:
+    heard = factories.IncomingFactory(conversation=conversation, text="Wrong window")
+    conversation.summarise()
+    browser = Browser(client_of(mara), conversation.get_absolute_url())
+    models.Message.objects.filter(pk=heard.pk).update(deleted_at=timezone.now())
+    conversation.summarise()
+    html = browser.poll()
+    assert f'<hx-partial hx-target="#m-{heard.uuid}" hx-swap="delete">' in html
+    assert "Wrong window" not in html
