@@ -84,7 +84,8 @@ def _where_we_looked(one: Try, now: datetime) -> Iterator[str]:
         complete = (
             "completely each time" if one.complete_looks == one.looks else f"{one.complete_looks} times completely"
         )
-        window = f"{localtime(one.window_from):%H:%M} to {localtime(one.window_to):%H:%M}"
+        since, until = localtime(one.window_from), localtime(one.window_to)
+        window = f"{since:%H:%M} to {until:%H:%M}" if one.window_to <= now else f"{since:%H:%M} until now"
         yield f"Catena's list of {window} was read {times}, {complete}, the last time at {clock(one.last_look_at, now)}."
     if one.next_look_at is not None:
         yield f"The next look is at {clock(one.next_look_at, now)}."

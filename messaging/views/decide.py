@@ -123,7 +123,7 @@ def _offer(option: reconcile.Option, known: reconcile.Evidence, now: Any) -> dic
         DecisionKind.SEND_NEXT: "Send the next one anyway",
     }
     hints = {
-        DecisionKind.SEND_AGAIN: "It goes out once more, now.",
+        DecisionKind.SEND_AGAIN: "It goes out once more.",
         DecisionKind.WAS_SENT: "The driver has it, for example because they said so.",
         DecisionKind.LEAVE_UNSENT: "Nothing more is sent. It stays in the conversation.",
         DecisionKind.SEND_NEXT: "This one stays open; the messages behind it go on.",
