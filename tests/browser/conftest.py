@@ -43,7 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     admin_dsn = embedded.url_of(BASE_DIR / "var" / "postgres")
     var = tmp_path_factory.mktemp("var")
-    sweeps = {"OPERATION_SWEEP_SECONDS": "1", "MESSAGE_SWEEP_SECONDS": "2"}
+    # People are asked about an urgent message without an answer after seconds, not minutes.
+    sweeps = {"OPERATION_SWEEP_SECONDS": "1", "MESSAGE_SWEEP_SECONDS": "2", "GIVE_UP_HIGH_SECONDS": "8"}
     with running_stack(admin_dsn, var, PACE, **sweeps) as running:
         yield running
 
