@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,9 @@ LOOK_SECONDS = 0.5
 RECONNECT_SECONDS = 1.0
 # A POST may take 25 s in all; the supervisor of this process should wait for 30 s before it kills.
 FINISH_SECONDS = 27.0
+# What hangs for longer (a name server, a database that is away) is cut: a worker may vanish at any instant, and the
+# others then find what it had in hand.
+LAST_SECONDS = 29.0
 DURABLE_COMMITS = frozenset({"on", "remote_apply"})
 
 
@@ -60,6 +65,7 @@ def work(threads: int, ready: Callable[[], object] = lambda: None) -> None:
     for thread in began:
         # A sweep that reads may be cut anywhere; one that sends is waited for.
         thread.join(max(0.0, deadline - time.monotonic()) if thread.name == "round-due" else 1.0)
+    outbox.epoch.sync()
     logger.info("Worker %s has stopped", tasks.worker_name())
 
 
@@ -83,8 +89,18 @@ async def _answer_doorbells(
 
 
 def _stop(stop: asyncio.Event) -> None:
+    if not tasks.stopping.is_set():
+        cut = threading.Timer(LAST_SECONDS, _cut)
+        cut.daemon = True
+        cut.start()
     tasks.stopping.set()
     stop.set()
+
+
+def _cut() -> None:
+    logger.error("Worker %s could not end what it had in hand within %.0f s", tasks.worker_name(), LAST_SECONDS)
+    logging.shutdown()
+    os._exit(1)
 
 
 async def _listen(threads: int, stop: asyncio.Event) -> None:

@@ -55,7 +55,6 @@ def test_a_restored_backup_sends_nothing_before_the_unlock_and_nothing_twice_aft
         tool("pg_dump", "--format=custom", f"--file={dump}", dsn())
 
         workers = Workers(server, tmp_path, lease=20)
-        workers.environment["VAR_DIR"] = str(tmp_path)
         try:
             # One message of those that are sent now never shows in a list: nobody can prove what became of it.
             server.world.faults.add(Fault("operation_lost_in_lists", match="before 0", times=1))

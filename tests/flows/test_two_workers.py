@@ -58,6 +58,8 @@ class Workers:
             "CATENA_CLIENT_SECRET": server.client_secret, "LEASE_SECONDS": str(lease),
             "SEND_TOTAL_SECONDS": str(lease * 0.8), "OPERATION_SWEEP_SECONDS": "3600",
             "MESSAGE_SWEEP_SECONDS": "3600", "DIRECTORY_SWEEP_SECONDS": "3600", "WORKER_THREADS": "4",
+            # A machine's memory of what it sent; another test's would say that this database went back in time.
+            "VAR_DIR": str(folder),
         }  # fmt: skip
 
     def start(self) -> subprocess.Popen[bytes]:
