@@ -13,7 +13,9 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from messaging import guards
 from messaging.models import Verification
+from messaging.models.conversation import NEEDS_ATTENTION_SQL
 from messaging.states import HEAD_STATES, OPERATION_STATES, UNSETTLED_OUTCOMES
 
 TIME_LIMIT = timedelta(seconds=60)
@@ -100,7 +102,7 @@ RULES: tuple[Rule, ...] = (
         "every number of a conversation's line was given to exactly one message",
         "SELECT 'conversation ' || c.uuid FROM messaging_conversation c JOIN messaging_message m ON m.conversation_id = c.id"
         f" WHERE {OURS} GROUP BY c.id HAVING count(*) <> count(DISTINCT m.seq) OR max(m.seq) <> count(*)"
-        " OR max(m.seq) >= c.next_seq",
+        " OR max(m.seq) <> c.next_seq - 1",
     ),
     Rule(
         "posted_in_order",
@@ -270,6 +272,17 @@ RULES: tuple[Rule, ...] = (
     ),
     _message_rule("resend_is_later", "a resend is composed after what it repeats", "m.retry_of_id >= m.id"),
     _message_rule(
+        "resend_to_the_same_driver",
+        "a resend goes to the driver of what it repeats",
+        "EXISTS (SELECT 1 FROM messaging_message r WHERE r.id = m.retry_of_id AND r.conversation_id <> m.conversation_id)",
+    ),
+    _message_rule(
+        "sent_to_its_driver",
+        "a message goes to the driver of its conversation, on that connection",
+        f"{OURS} AND NOT EXISTS (SELECT 1 FROM messaging_conversation c WHERE c.id = m.conversation_id"
+        " AND c.connection_id = m.connection_id AND c.driver_id = m.recipient_id)",
+    ),
+    _message_rule(
         "composing_is_audited",
         "who composed a message is on record",
         f"{OURS} AND NOT EXISTS (SELECT 1 FROM messaging_auditentry e WHERE e.message_id = m.id"
@@ -280,9 +293,33 @@ RULES: tuple[Rule, ...] = (
         "summary_is_true",
         "what a conversation says of its messages is what they say",
         "SELECT 'conversation ' || c.uuid FROM messaging_conversation c"
-        " LEFT JOIN LATERAL (SELECT m.id FROM messaging_message m WHERE m.conversation_id = c.id AND m.deleted_at IS NULL"
-        " ORDER BY m.occurred_at DESC, m.id DESC LIMIT 1) latest ON TRUE"
-        " WHERE c.last_message_id IS DISTINCT FROM latest.id",
+        " LEFT JOIN LATERAL (SELECT m.id, m.occurred_at FROM messaging_message m WHERE m.conversation_id = c.id"
+        " AND m.deleted_at IS NULL ORDER BY m.occurred_at DESC, m.id DESC LIMIT 1) latest ON TRUE"
+        " LEFT JOIN (SELECT m.conversation_id, max(m.id) FILTER (WHERE m.direction = 'in') AS incoming,"
+        f" count(*) FILTER (WHERE {NEEDS_ATTENTION_SQL}) AS urgent FROM messaging_message m WHERE m.deleted_at IS NULL"
+        " GROUP BY m.conversation_id) said ON said.conversation_id = c.id"
+        " WHERE (c.last_message_id, c.last_at, c.last_incoming_id, c.attention_count)"
+        " IS DISTINCT FROM (latest.id, latest.occurred_at, said.incoming, coalesce(said.urgent, 0))",
+    ),
+    _message_rule(
+        "status_is_the_operations",
+        "what a message says of its operation is what that says",
+        f"{OURS} AND EXISTS (SELECT 1 FROM messaging_operation o WHERE o.id = m.operation_id"
+        " AND o.status <> m.operation_status)",
+    ),
+    # A database that went back in history.
+    Rule(
+        "restore_locks_sending",
+        "nothing can be sent until a person has looked at what a restore brought back",
+        "SELECT 'restore ' || r.id FROM messaging_restore r WHERE r.unlocked_at IS NULL AND NOT EXISTS"
+        " (SELECT 1 FROM messaging_gate g WHERE g.connection_id IS NULL AND g.state = 'locked')",
+    ),
+    _attempt_rule(
+        "nothing_sent_while_locked",
+        "nothing is posted between a restore and its unlock",
+        "a.posting_at < coalesce(r.unlocked_at, 'infinity')",
+        # What began in the moment of the lock had seen an open gate.
+        "JOIN messaging_restore r ON a.posting_at > r.detected_at + interval '1 minute'",
     ),
 )  # fmt: skip
 # These speak of time: a breach means that no worker does its work. A stopped installation is in breach of none of the others.
@@ -309,31 +346,8 @@ PUNCTUAL: tuple[Rule, ...] = (
         " AND a.next_look_at >= %(late)s)",
     ),
 )
-# The guards that the rules above rest on: (table, name). A constraint that is gone or not valid is a breach of its own.
-INDEXES = (
-    "message_one_head", "message_token_once_per_author", "message_seq_once", "message_resent_once", "attempt_fence_once",
-    "attempt_one_open", "attempt_composed_once",
-)  # fmt: skip
-CHECKS = (
-    "message_state_is_known", "message_accepted_has_operation", "message_lease_while_held",
-    "message_detached_only_if_ambiguous", "message_composed_is_complete", "message_unknown_has_since",
-    "message_decision_has_question", "attempt_human_has_decision", "attempt_proof_cites_prior",
-    "attempt_finished_has_outcome", "attempt_outcome_is_known", "attempt_authority_is_known",
-)  # fmt: skip
-TRIGGERS = (
-    "auditentry_append_only", "decision_append_only", "sendattempt_kept", "sendattempt_finished_once",
-    "sendattempt_authority", "message_marks_insert", "message_marks_change",
-)  # fmt: skip
-GUARDS = Rule(
-    "guards_stand",
-    "the constraints and triggers of the schema exist and are in force",
-    "SELECT 'index ' || n FROM unnest(%(indexes)s::text[]) n WHERE NOT EXISTS (SELECT 1 FROM pg_class c JOIN pg_index i"
-    " ON i.indexrelid = c.oid WHERE c.relname = n AND i.indisvalid AND i.indisunique)"
-    " UNION ALL SELECT 'constraint ' || n FROM unnest(%(checks)s::text[]) n WHERE NOT EXISTS (SELECT 1 FROM pg_constraint c"
-    " WHERE c.conname = n AND c.convalidated)"
-    " UNION ALL SELECT 'trigger ' || n FROM unnest(%(triggers)s::text[]) n WHERE NOT EXISTS (SELECT 1 FROM pg_trigger t"
-    " WHERE t.tgname = n AND t.tgenabled IN ('O', 'A'))",
-)
+# The guards that the rules above rest on: one that is gone or not valid is a breach of its own.
+GUARDS = Rule("guards_stand", "the constraints and triggers of the schema exist and are in force", guards.MISSING_SQL)
 
 
 def verify(now: datetime, *, is_running: bool = True, rules: Sequence[Rule] = ()) -> Report:
@@ -360,12 +374,7 @@ def _snapshot() -> Iterator[None]:
 
 
 def _check(rule: Rule, report: Report, now: datetime) -> None:
-    values: dict[str, Any] = {
-        "late": now - GRACE,
-        "indexes": list(INDEXES),
-        "checks": list(CHECKS),
-        "triggers": list(TRIGGERS),
-    }
+    values: dict[str, Any] = {"late": now - GRACE, **guards.expected()}
     with connection.cursor() as cursor:
         cursor.execute(rule.sql, values)
         rows = cursor.fetchall()

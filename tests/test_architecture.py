@@ -37,6 +37,7 @@ FLOORS = {
     "messaging.rows": 5,
     "messaging.threads": 5,
     "messaging.insight": 5,
+    "messaging.guards": 5,
     "messaging.verify": 5,
     "messaging.processes": 5,
     "messaging.views": 6,
