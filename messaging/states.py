@@ -76,7 +76,7 @@ _FOUND = frozenset({S.ACCEPTED, S.SUCCEEDED, S.FAILED})
 _RESENT_IN_VAIN = frozenset({S.NEEDS_DECISION, S.CLOSED_NOT_SENT})
 # Every move of reliability plan 3.2. A move that is not here does not exist.
 TRANSITIONS: dict[MessageState, frozenset[MessageState]] = {
-    S.WAITING: frozenset({S.QUEUED, S.CANCELLED, S.EXPIRED, *_FOUND, *_RESENT_IN_VAIN}),
+    S.WAITING: frozenset({S.QUEUED, S.CANCELLED, S.EXPIRED, *_FOUND, S.CLOSED_NOT_SENT}),
     S.QUEUED: frozenset({S.CLAIMED, S.CANCELLED, S.EXPIRED, *_FOUND, *_RESENT_IN_VAIN}),
     S.CLAIMED: frozenset({S.QUEUED, S.POSTING, S.NEEDS_DECISION, S.REJECTED, *_FOUND}),
     S.POSTING: frozenset({S.QUEUED, S.ACCEPTED, S.SUCCEEDED, S.FAILED, S.REJECTED, S.UNKNOWN}),

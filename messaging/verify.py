@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from messaging import guards
 from messaging.models import Verification
 from messaging.models.conversation import NEEDS_ATTENTION_SQL
+from messaging.models.statements import prepared_cursor
 from messaging.states import HEAD_STATES, OPERATION_STATES, UNSETTLED_OUTCOMES
 
 TIME_LIMIT = timedelta(seconds=60)
@@ -375,7 +376,7 @@ def _snapshot() -> Iterator[None]:
 
 def _check(rule: Rule, report: Report, now: datetime) -> None:
     values: dict[str, Any] = {"late": now - GRACE, **guards.expected()}
-    with connection.cursor() as cursor:
+    with prepared_cursor() as cursor:
         cursor.execute(rule.sql, values)
         rows = cursor.fetchall()
     report.breaches += [Breach(rule, ids) for (ids,) in rows[:MOST_LINES]]

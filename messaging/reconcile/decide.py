@@ -18,6 +18,8 @@ from messaging.states import HEAD_STATES, UNDECIDED_STATES, DecisionKind, Messag
 logger = logging.getLogger(__name__)
 
 S = MessageState
+# After so long without an end, nobody expects that Catena still says one.
+OVERDUE_AFTER = timedelta(hours=24)
 VERDICT_STATES = {DecisionKind.WAS_SENT: S.CLOSED_SENT, DecisionKind.LEAVE_UNSENT: S.CLOSED_NOT_SENT}
 
 
@@ -71,9 +73,16 @@ def options(message: Message, known: Evidence, now: datetime) -> list[Option]:
         if not known.tries and not SendAttempt.objects.filter(message=message).exists():
             # It never left, so nobody can have seen it arrive.
             found = [one for one in found if one.kind != DecisionKind.WAS_SENT]
+    if is_overdue(message, now):
+        found = [Option(DecisionKind.WAS_SENT, now)]
     if message.state in UNDECIDED_STATES and not message.detached and known.waiting:
         found.append(Option(DecisionKind.SEND_NEXT, now))
     return found
+
+
+def is_overdue(message: Message, now: datetime) -> bool:
+    """Catena has had it for so long that a person may close it; it is never closed by itself."""
+    return message.state == S.ACCEPTED and message.accepted_at is not None and message.accepted_at < now - OVERDUE_AFTER
 
 
 def repeatable_at(known: Evidence, now: datetime) -> datetime:

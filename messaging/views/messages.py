@@ -9,7 +9,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from messaging import live
+from messaging import live, reconcile
 from messaging.access import can_review, is_administrator, may_withdraw
 from messaging.insight.sentence import identities, sentence, support_text
 from messaging.insight.story import Story, tell, with_story
@@ -60,7 +60,7 @@ def _context(user: User, story: Story) -> dict[str, Any]:
         # Whoever sees a message may send it again (`access.can_resend`): those are the fleet's members and support.
         "can_resend": shown.state in RESENDABLE_STATES and story.resent is None,
         # The same people may decide (`access.can_decide`).
-        "can_decide": shown.state in UNDECIDED_STATES,
+        "can_decide": shown.state in UNDECIDED_STATES or reconcile.is_overdue(shown, story.now),
         "needs_handling": story.needs_handling,
         "is_incoming": shown.direction == Direction.IN,
     }

@@ -237,3 +237,13 @@ def test_the_evidence_tells_what_the_driver_and_the_provider_show(conversation: 
     assert [one.text for one in found.echoes] == ["Use the south gate"]
     assert (found.waiting, len(found.tries)) == (1, 1)
     assert "Use the south gate" not in str(found.as_json())
+
+
+def test_what_catena_has_had_for_a_day_may_be_closed_and_not_before(
+    conversation: models.Conversation, mara: models.User
+) -> None:
+    message = factories.accepted(conversation, accepted_at=NOW)
+    with pytest.raises(reconcile.NotDecidable):
+        decide(message, mara, K.WAS_SENT, at=NOW + timedelta(hours=23))
+    decide(message, mara, K.WAS_SENT, at=NOW + timedelta(hours=25))
+    assert fresh(message).state == S.CLOSED_SENT

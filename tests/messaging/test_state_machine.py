@@ -1,0 +1,100 @@
+"""Two hundred random lives of fifty steps. MACHINE_EXAMPLES and MACHINE_STEPS make more of it; MACHINE_SEED repeats one."""
+
+import itertools
+import logging
+import os
+import sys
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from messaging import models
+from messaging.states import TRANSITIONS, MessageState
+from tests import factories
+from tests.messaging.machine import GUARDS, STAGES, K, Life, O
+from tests.messaging.played import Ground
+
+EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "200"))
+STEPS = int(os.environ.get("MACHINE_STEPS", "50"))
+SEED = int(os.environ.get("MACHINE_SEED", "20261125"))
+
+
+def told_lives() -> None:
+    """Chance alone would seldom get this far: each way in which a lost send can turn up late, and each way to wait."""
+    for stage, status in itertools.product(STAGES, ("pending", "success", "failed")):
+        life = Life()
+        life.find_late(0, stage, status)
+        life.teardown()
+    for outcome, status in itertools.product((O.ACCEPTED, O.UNSENT), ("pending", "success", "failed")):
+        life = Life()
+        life.lose(0, "Call me", False, True)
+        for _ in range(2):
+            life.compose(0, "Use gate 4", "high")
+        life.conclude(life.rows()[0], K.SEND_NEXT)
+        life.send(0, outcome, False, True, status)
+        life.give_up_looking()
+        life.conclude(life.rows()[0], K.SEND_AGAIN)
+        life.cancel(0)
+        life.wait(timedelta(hours=25))
+        life.expire()
+        life.report(0, "success", 5)
+        life.close_what_never_ends(0)
+        life.teardown()
+
+
+def told_ends() -> None:
+    """The ends of a second try, and of a worker that dies before its first."""
+    for end in ("cancel", "expire", "die", "fail", "restore"):
+        life = Life()
+        life.lose(0, "Call me", False, True)
+        life.give_up_looking()
+        [lost] = life.rows()
+        if end == "restore":
+            # As a restored database may show it: back in the queue, and nobody has decided anything.
+            models.Message.objects.update(state=MessageState.QUEUED, question="")
+            life.before[lost.pk] = MessageState.QUEUED
+        else:
+            life.conclude(lost, K.SEND_AGAIN)
+        if end == "cancel":
+            life.cancel(0)
+        elif end == "expire":
+            life.wait(timedelta(hours=25))
+            life.expire()
+        elif end == "fail":
+            life.send(0, O.ACCEPTED, False, True)
+            life.report(0, "failed", 5)
+            life.resend(0, False)
+            life.resend(0, True)
+        else:
+            life.claim(0)
+            life.begin(0) if end == "restore" else life.wait(timedelta(seconds=70))
+            life.reap()
+        life.teardown()
+
+
+@pytest.mark.django_db
+def test_no_random_life_breaks_a_rule_and_all_of_them_reach_every_move(conversation: models.Conversation) -> None:
+    other = factories.ConversationFactory(driver=factories.FleetUserFactory(connection=conversation.connection))
+    people = [factories.UserFactory(is_superuser=True, undo_seconds=0) for _ in range(2)]
+    Life.ground = Ground(people[0], people[1], [conversation, other])
+    bounds = settings(
+        max_examples=EXAMPLES,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
+    logging.disable(logging.CRITICAL)
+    try:
+        told_lives()
+        told_ends()
+        run_state_machine_as_test(seed(SEED)(Life), settings=bounds)
+    finally:
+        logging.disable(logging.NOTSET)
+    known = {(str(before), str(after)) for before, moves in TRANSITIONS.items() for after in moves}
+    sys.stdout.write(f"\nseed {SEED}: {EXAMPLES} lives of {STEPS} steps, {len(Life.moves)} of {len(known)} moves\n")
+    missing = sorted(known - Life.moves), sorted(GUARDS - Life.guards)
+    assert missing == ([], []), "every move of the table was made and every guard was hit"
