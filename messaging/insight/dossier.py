@@ -10,6 +10,7 @@ from messaging.insight.sentence import clock
 from messaging.mirror.redaction import scrub
 from messaging.models import Message
 from messaging.reconcile import Evidence
+from messaging.reconcile.absence import COMPLETE_LOOKS
 from messaging.reconcile.evidence import Near, Try
 from messaging.states import AttemptOutcome, Question
 
@@ -20,6 +21,7 @@ FIELD_WORDS = {
     "priority": "another priority",
     "reply_to_message_id": "an answer to another message",
     "connection_id": "another connection",
+    "created_at": "all that this message has, but was made too late to be it",
 }
 # What was asked for, by the question that could not be answered.
 VERDICTS = {
@@ -59,8 +61,8 @@ def _lines(message: Message, known: Evidence, now: datetime) -> Iterator[Line]:
     for number, one in enumerate(known.tries, start=1):
         heading = "What went wrong" if len(known.tries) == 1 else f"Try {number}"
         yield Line(heading, [_what_went_wrong(one, now)], scrub(one.error))
-        yield Line("Where we looked", list(_where_we_looked(one, now)))
-    if known.tries:
+        yield Line("Where we looked", list(_where_we_looked(one, now)), scrub(one.problem))
+    if known.tries and not known.candidates:
         yield Line("What that proves", [_proof(known)])
     yield Line("Could be it", [f"An operation of {_at(one, now)} equals it in everything." for one in known.candidates])
     yield Line("Close, but not it", [_near(one, now) for one in known.nearest])
@@ -80,13 +82,14 @@ def _where_we_looked(one: Try, now: datetime) -> Iterator[str]:
     if one.last_look_at is None:
         yield "Nowhere yet."
     else:
-        times = "once" if one.looks == 1 else f"{one.looks} times"
-        complete = (
-            "completely each time" if one.complete_looks == one.looks else f"{one.complete_looks} times completely"
-        )
+        times = _times(one.looks)
+        is_all = one.complete_looks == one.looks
+        complete = "completely each time" if is_all else f"{_times(one.complete_looks)} completely"
         since, until = localtime(one.window_from), localtime(one.window_to)
         window = f"{since:%H:%M} to {until:%H:%M}" if one.window_to <= now else f"{since:%H:%M} until now"
         yield f"Catena's list of {window} was read {times}, {complete}, the last time at {clock(one.last_look_at, now)}."
+        if one.problem:
+            yield "The last look failed."
     if one.next_look_at is not None:
         yield f"The next look is at {clock(one.next_look_at, now)}."
 
@@ -94,15 +97,29 @@ def _where_we_looked(one: Try, now: datetime) -> Iterator[str]:
 def _proof(known: Evidence) -> str:
     if all(one.is_absence_proven for one in known.tries):
         return (
-            "The list had the time to show it, shows what was sent later, and has shown every normal message correctly."
+            "That it is not there: the list had the time to show it, shows what was sent later, and has shown every normal"
+            " message correctly."
         )
+    open_one = next(one for one in known.tries if not one.is_absence_proven)
+    return f"Not proven that it is absent: {'; '.join(_gaps(open_one, known))}."
+
+
+def _gaps(one: Try, known: Evidence) -> Iterator[str]:
+    """What is missing for the proof, each as half a sentence."""
     if known.mismatches:
-        return (
-            "Nothing: normal messages of this connection come back changed, so this one may stand there unrecognised."
-        )
-    if not known.samples:
-        return "Nothing for certain: no normal message of this connection has been seen in the list yet."
-    return "Not that it is absent: the list has not had the time to show it, or shows nothing that was sent later."
+        yield "normal messages of this connection come back changed, so this one may stand there unrecognised"
+    elif not known.samples:
+        yield "no normal message of this connection has been seen in the list yet"
+    if not one.is_settled:
+        yield "the list has not had the time to show it"
+    if not one.is_fresh:
+        yield "it shows nothing yet that was sent later"
+    if one.complete_looks < COMPLETE_LOOKS:
+        yield f"it was read completely {_times(one.complete_looks)}, and that takes {COMPLETE_LOOKS} times"
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once"}.get(count, f"{count} times")
 
 
 def _at(one: Near, now: datetime) -> str:

@@ -16,7 +16,9 @@ MOST = 5
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One POST without an answer: when it left, what went wrong in plain words, how often it was looked for."""
+    """One POST without an answer: when it left, what went wrong in plain words, how often it was looked for, and which of
+    the proofs that it is absent there are (`absence.Absence`). `problem` is what the last look met.
+    """
 
     posting_at: datetime
     finished_at: datetime | None
@@ -28,7 +30,10 @@ class Try:
     next_look_at: datetime | None
     window_from: datetime
     window_to: datetime
+    is_settled: bool
+    is_fresh: bool
     is_absence_proven: bool
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +95,12 @@ def evidence(message: Message) -> Evidence:
     looks = list(Look.objects.filter(attempt__in=attempts).order_by("id"))
     test = self_test(message.connection_id)
     since = attempts[0].posting_at if attempts else message.occurred_at
+    same = _of_the_same(message, attempts)
     return Evidence(
         text=message.text or "",
         tries=[_try(attempt, [one for one in looks if one.attempt_id == attempt.pk], test) for attempt in attempts],
-        candidates=_candidates(message, attempts),
-        nearest=[Near(**row) for row in (looks[-1].nearest if looks else [])],
+        candidates=[one for one in same if not one.differs],
+        nearest=[*(one for one in same if one.differs), *(Near(**row) for row in (looks[-1].nearest if looks else []))],
         driver_said=_said(message, since, Direction.IN),
         echoes=_said(message, since, Direction.OUT),
         waiting=Message.objects.filter(conversation_id=message.conversation_id, state=S.WAITING).count(),
@@ -117,18 +123,26 @@ def _try(attempt: SendAttempt, looks: Sequence[Look], test: SelfTest) -> Try:
         next_look_at=attempt.next_look_at,
         window_from=since,
         window_to=until,
+        is_settled=found.is_settled,
+        is_fresh=found.is_fresh,
         is_absence_proven=found.is_proven,
+        problem=looks[-1].problem if looks else "",
     )
 
 
-def _candidates(message: Message, attempts: Sequence[SendAttempt]) -> list[Near]:
+def _of_the_same(message: Message, attempts: Sequence[SendAttempt]) -> list[Near]:
+    """Free operations that equal the message in all that we send. Those of another time differ in that."""
     prints = {attempt.fingerprint for attempt in attempts if attempt.fingerprint}
     if not prints:
         return []
-    since = min(window_of(attempt)[0] for attempt in attempts)
+    windows = [window_of(attempt) for attempt in attempts]
     free = unbound(Operation.objects.filter(connection_id=message.connection_id, fingerprint__in=prints))
-    rows = free.filter(catena_created_at__gte=since).order_by("catena_created_at", "id")
-    return [Near(str(row.catena_id), row.catena_created_at.isoformat(), ()) for row in rows[:MOST]]
+    rows = free.filter(catena_created_at__gte=min(since for since, _ in windows)).order_by("catena_created_at", "id")
+    found = [(str(row.catena_id), row.catena_created_at) for row in rows[:MOST]]
+    return [
+        Near(key, at.isoformat(), () if any(since <= at <= until for since, until in windows) else ("created_at",))
+        for key, at in found
+    ]
 
 
 def _said(message: Message, since: datetime, direction: Direction) -> list[Said]:

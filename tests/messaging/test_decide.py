@@ -247,3 +247,16 @@ def test_what_catena_has_had_for_a_day_may_be_closed_and_not_before(
         decide(message, mara, K.WAS_SENT, at=NOW + timedelta(hours=23))
     decide(message, mara, K.WAS_SENT, at=NOW + timedelta(hours=25))
     assert fresh(message).state == S.CLOSED_SENT
+
+
+def test_an_operation_of_the_same_words_and_another_time_is_close_and_no_candidate(
+    conversation: models.Conversation, mara: models.User
+) -> None:
+    message = asked(conversation)
+    for minutes in (1, 45):
+        factories.OperationFactory(
+            connection=conversation.connection, fingerprint="a" * 64, catena_created_at=NOW + timedelta(minutes=minutes)
+        )
+    found = reconcile.evidence(message)
+    assert [one.created_at for one in found.candidates] == [(NOW + timedelta(minutes=1)).isoformat()]
+    assert [tuple(one.differs) for one in found.nearest] == [("created_at",)]

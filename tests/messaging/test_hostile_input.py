@@ -23,7 +23,7 @@ NAMES = (
     "reply_to", "text_of", "recipient", "message_text", "scope", "newest", "oldest", "pinned", "every", "since", "why",
     "next",
 )  # fmt: skip
-VIEWS = ("page", "inbox", "conversation", "message", "ops", "connections")
+VIEWS = ("page", "inbox", "conversation", "message", "decision", "ops", "connections")
 
 
 @pytest.fixture
@@ -42,7 +42,8 @@ def addresses(message: models.Message) -> list[str]:
     thread = f"c/{message.conversation.uuid}/"
     return [
         "/", "/_f/inbox/rows/", f"/{thread}", f"/_f/{thread}", f"/_f/{thread}older/", f"/_f/{thread}quote/",
-        f"/m/{message.uuid}/", "/ops/", "/_f/ops/rows/", "/connections/", f"/connections/{message.connection.catena_id}/",
+        f"/m/{message.uuid}/", f"/m/{message.uuid}/decide/", "/ops/",
+        "/_f/ops/rows/", "/connections/", f"/connections/{message.connection.catena_id}/",
         "/compose/", "/_f/recipients/", "/settings/", "/help/keys/",
     ]  # fmt: skip
 
@@ -85,7 +86,7 @@ def test_no_fragment_breaks_over_a_damaged_current_address(
 FIELDS = (
     "message_text", "priority", "client_token", "recipient", "connection", "is_confirmed", "reply_to", "through", "back",
     "time_zone", "theme", "undo_seconds", "has_shortcuts", "username", "password", "old_password", "new_password1",
-    "new_password2", "next", "q", "action", "reason",
+    "new_password2", "next", "q", "action", "reason", "kind", "seen", "is_sure", "note",
 )  # fmt: skip
 
 
@@ -100,6 +101,8 @@ def test_no_form_breaks_over_a_damaged_field(
         (f"{thread}reply/", {}), (f"{thread}reply/", {**valid, "reply_to": word}), (f"{thread}read/", {}),
         ("/compose/", {}), ("/compose/", {**valid, "recipient": str(message.recipient and message.recipient.catena_id)}),
         (f"/m/{message.uuid}/cancel/", {}), (f"/m/{message.uuid}/handled/", {}), ("/settings/", {}),
+        (f"/m/{message.uuid}/decide/", {}), (f"/m/{message.uuid}/decide/", {"kind": "was_sent", "reason": "He has it"}),
+        (f"/m/{message.uuid}/decide/", {"kind": "was_sent", "seen": "queued.0.0.0"}),
         ("/settings/password/", {}), (f"/login/?{urlencode({'next': word, 'why': word})}", {}),
     ]  # fmt: skip
     broken_forms = []

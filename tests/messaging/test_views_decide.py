@@ -4,7 +4,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection as database
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from messaging import models, reconcile
@@ -231,3 +233,20 @@ def test_the_poll_says_above_the_form_that_a_colleague_was_first(
     assert "This has changed meanwhile" in news
     assert f"Marked as sent by {mara.label}" in news
     assert "<textarea" not in news, "what is being typed is not touched"
+
+
+def test_the_page_costs_the_same_number_of_queries_however_much_is_known(
+    client_of: Any, mara: models.User, asked: models.Message
+) -> None:
+    client, costs = client_of(mara), []
+    for _ in range(2):
+        with CaptureQueriesContext(database) as queries:
+            client.get(address(asked))
+        costs.append(len(queries))
+        attempt = asked.send_attempts.get()
+        for minutes in range(20, 30):
+            at = attempt.posting_at + timedelta(minutes=minutes)
+            models.Look.objects.create(attempt=attempt, at=at, window_from=at, window_to=at, is_complete=True)
+            factories.IncomingFactory(conversation=asked.conversation)
+            factories.OutgoingFactory(conversation=asked.conversation, state=S.WAITING)
+    assert costs[0] == costs[1] <= 12
