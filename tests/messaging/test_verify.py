@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from messaging import gates, guards, models, outbox
 from messaging.states import AttemptOutcome, MessageState
-from messaging.verify import GUARDS, MOST_LINES, PUNCTUAL, RULES, keep, verify
+from messaging.verify import GUARDS, MOST_LINES, PUNCTUAL, RULES, Rule, keep, verify
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -88,6 +88,15 @@ def bound(talk: models.Conversation, state: S = S.ACCEPTED, status: str = "pendi
 
 def put(message: models.Message, **columns: Any) -> None:
     models.Message.objects.filter(pk=message.pk).update(**columns)
+
+
+def test_a_message_that_has_not_left_may_not_be_passed_either(conversation: models.Conversation) -> None:
+    first = composed(conversation)
+    second = bound(conversation)
+    [breach] = verify(timezone.now(), rules=[rule for rule in RULES if rule.name == "posted_in_order"]).breaches
+    assert breach.ids == f"message {second.uuid} before {first.uuid}"
+    models.Decision.objects.create(message=first, user=first.author, kind="send_next", reason="Yes")
+    assert not verify(timezone.now(), rules=[breach.rule]).breaches
 
 
 Plant = Callable[[models.Conversation], Any]
@@ -322,6 +331,16 @@ def test_checking_can_write_nothing() -> None:
 
     with pytest.raises(Exception, match="read-only transaction"), _snapshot():
         factories.FleetFactory()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_rule_without_an_answer_is_reported_and_the_others_are_checked() -> None:
+    endless = Rule("endless", "it ends", "SELECT 'never' FROM pg_sleep(30)")
+    broken = Rule("broken", "it holds", "SELECT 'message 1'")
+    report = verify(timezone.now(), rules=[endless, broken], limit=timedelta(milliseconds=50))
+    assert [(breach.rule, breach.ids) for breach in report.breaches] == [
+        (endless, "not known, no answer within 0.05 s"), (broken, "message 1"),
+    ]  # fmt: skip
 
 
 def test_what_a_run_found_is_kept_for_the_page(conversation: models.Conversation) -> None:
