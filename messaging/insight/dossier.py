@@ -9,10 +9,10 @@ from django.utils.timezone import localtime
 from messaging.insight.sentence import clock
 from messaging.mirror.redaction import scrub
 from messaging.models import Message
-from messaging.reconcile import Evidence
+from messaging.reconcile import Evidence, is_overdue
 from messaging.reconcile.absence import COMPLETE_LOOKS
 from messaging.reconcile.evidence import Near, Try
-from messaging.states import AttemptOutcome, Question
+from messaging.states import AttemptOutcome, MessageState, Question
 
 FIELD_WORDS = {
     "message_text": "another text",
@@ -45,8 +45,13 @@ class Line:
     detail: str = ""
 
 
-def verdict(message: Message) -> str:
-    """Why somebody is asked, as a sentence."""
+def verdict(message: Message, now: datetime) -> str:
+    """Why somebody is asked, or may say something unasked, as a sentence; empty when neither."""
+    if is_overdue(message, now):
+        since = clock(message.accepted_at, now) if message.accepted_at else "long ago"
+        return f"Catena took it at {since} and has never said what became of it."
+    if message.state != MessageState.NEEDS_DECISION:
+        return ""
     words = VERDICTS.get(Question(message.question)) if message.question in Question.values else None
     return words or "It may have been sent."
 

@@ -8,12 +8,12 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils import timezone
-from django.utils.timezone import localtime
 from django.views.decorators.http import require_http_methods
 
 from messaging import access, live, reconcile
 from messaging.forms import DecisionForm
 from messaging.insight import dossier
+from messaging.insight.sentence import clock
 from messaging.models import Decision, Message, User, message_delivery
 from messaging.states import DecisionKind, MessageState
 from messaging.views.desk import SeeOther
@@ -61,7 +61,7 @@ def told(user: User, decision: Decision) -> str:
     """Who decided what, when and why, for somebody who wanted to decide too."""
     who = "You have" if decision.user_id == user.pk else f"{decision.user.label} has"
     what = decision.get_kind_display().lower()
-    return f"{who} decided at {localtime(decision.created_at):%H:%M}: {what}. Reason: {decision.reason}"
+    return f"{who} decided at {clock(decision.created_at, timezone.now())}: {what}. Reason: {decision.reason}"
 
 
 def _find(user: User, **key: Any) -> Message | None:
@@ -96,7 +96,7 @@ def _page(
         "shown": message,
         "badge": message_delivery(message, now, request.glance.gates),
         "driver": message.conversation.driver,
-        "verdict": dossier.verdict(message) if message.state == MessageState.NEEDS_DECISION else "",
+        "verdict": dossier.verdict(message, now),
         "is_checked": message.state == MessageState.UNKNOWN,
         "lines": dossier.lines(message, known, now),
         "options": [_offer(option, known, now) for option in reconcile.options(message, known, now)],

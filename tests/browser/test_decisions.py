@@ -118,7 +118,7 @@ def test_of_two_who_decide_at_once_one_does_and_the_other_is_told(people: dict[s
     second = next(name for name in people if name != first)
     assert reason == verdicts[first][1]
     expect(people[first]).to_have_url(re.compile("/m/[^/]+/$"))
-    told = re.compile(rf"has decided at \d\d:\d\d: .+ Reason: {reason}")
+    told = re.compile(rf"has decided at \d\d:\d\d:\d\d: .+ Reason: {reason}")
     expect(people[second].locator("#errors")).to_contain_text(told)
     expect(people[second].get_by_label("Your words")).to_have_value(verdicts[second][1])
     shoot(people[second], "told")

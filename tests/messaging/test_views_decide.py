@@ -250,3 +250,15 @@ def test_the_page_costs_the_same_number_of_queries_however_much_is_known(
             factories.IncomingFactory(conversation=asked.conversation)
             factories.OutgoingFactory(conversation=asked.conversation, state=S.WAITING)
     assert costs[0] == costs[1] <= 12
+
+
+def test_what_catena_never_ends_can_be_marked_as_sent_and_nothing_else(
+    client_of: Any, mara: models.User, conversation: models.Conversation
+) -> None:
+    message = factories.accepted(conversation, accepted_at=timezone.now() - timedelta(hours=30))
+    client = client_of(mara)
+    html = text_of(client.get(address(message)))
+    assert "has never said what became of it" in html
+    assert [kind for kind in K if f'value="{kind}"' in html] == [K.WAS_SENT]
+    assert client.post(address(message), form(message)).status_code == 303
+    assert fresh(message).state == S.CLOSED_SENT
