@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from messaging.simulator import Fault
 from tests.browser.conftest import sign_in
-from tests.browser.test_failures import bubble, shoot
+from tests.browser.test_failures import bubble, shoot, take_care_of_everything
 from tests.browser.test_looks import violations
 from tests.browser.test_main_job import END, count_loads, healthy_conversation, write
 from tests.stack import Stack, wait_for
@@ -29,14 +29,17 @@ def people(browser: Browser, stack: Stack) -> Iterator[dict[str, Page]]:
     """Two people at machines of their own. Not the `page` fixture, because the browser calls every refusal an error."""
     pages = {}
     for name in ("mara", "sol"):
-        # axe injects its script, which our policy forbids.
-        context = browser.new_context(base_url=stack.url, viewport={"width": 1440, "height": 900}, bypass_csp=True)
+        # axe injects its script, which our policy forbids, and must not judge the colours of a row that fades.
+        context = browser.new_context(
+            base_url=stack.url, viewport={"width": 1440, "height": 900}, bypass_csp=True, reduced_motion="reduce"
+        )
         pages[name] = context.new_page()
         pages[name].set_default_timeout(15_000)
         sign_in(pages[name], name)
     yield pages
     for opened in pages.values():
         opened.context.close()
+    take_care_of_everything(stack)
 
 
 def posts(stack: Stack, text: str) -> int:
