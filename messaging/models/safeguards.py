@@ -6,17 +6,22 @@ from django.db.models import Q
 
 
 class SendEpoch(models.Model):
-    """The PostgreSQL that sending has been allowed on: one row. Another identity means restored or promoted history."""
+    """The database that sending has been allowed on: one row. Another identity means restored or promoted history.
+
+    `place` is the number of the database within its server and of the table of attempts within it: a dump that is restored
+    gets new ones, wherever it is restored to. Empty in a row of before they were noted.
+    """
 
     system_identifier = models.CharField(max_length=20)
     timeline = models.PositiveBigIntegerField()
+    place = models.CharField(max_length=40, default="")
     noted_at = models.DateTimeField()
 
     class Meta:
         constraints = [models.UniqueConstraint(models.Value(1), name="epoch_only_one")]
 
     def __str__(self) -> str:
-        return f"{self.system_identifier}, timeline {self.timeline}"
+        return f"{self.system_identifier}, timeline {self.timeline}, tables {self.place}"
 
 
 class RestoreCause(models.TextChoices):
@@ -30,10 +35,12 @@ class Restore(models.Model):
 
     What was composed before `restored_to` may have been sent after the backup was taken. `since` is where the survey of
     Catena's operations begins. `survey` counts what it bound and what it put before a person, with the messages' uuids.
+    `noticed_on` is the identity of the database: a restore that is open in a backup says nothing of the time after it.
     """
 
     cause = models.CharField(max_length=20, choices=RestoreCause)
     detail = models.CharField(max_length=300, blank=True)
+    noticed_on = models.CharField(max_length=100, default="")
     detected_at = models.DateTimeField()
     restored_to = models.DateTimeField()
     since = models.DateTimeField()

@@ -10,7 +10,7 @@ from messaging.outbox.attention import escalate, handled
 from messaging.outbox.claiming import Claim, Sender, claim, due_conversations
 from messaging.outbox.clock import DatabaseClock, database_clock
 from messaging.outbox.compose import NoSender, compose, draft_of, open_conversation, ring, sender_of
-from messaging.outbox.epoch import accept_identity, epoch, lock_sending
+from messaging.outbox.epoch import accept_identity, epoch, identity, lock_sending
 from messaging.outbox.finish import finish, finish_surely, isolate, reject
 from messaging.outbox.probing import probe
 from messaging.outbox.queue import cancel, expire, lock, promote, promote_stranded, reap
@@ -50,6 +50,7 @@ __all__ = [
     "finish",
     "finish_surely",
     "handled",
+    "identity",
     "isolate",
     "lock",
     "lock_sending",

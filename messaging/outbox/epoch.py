@@ -1,7 +1,8 @@
 """Notices that the database went back in history, before anything is sent on it (reliability plan 2.8).
 
 A restored backup or a promoted standby brings back messages whose POST has happened since. Two witnesses: PostgreSQL's own
-identity, and a small file in which this machine notes the newest POST it has begun.
+identity, and a small file in which this machine notes the newest POST it has begun. A session that stays open while the
+history beneath it changes is caught by a third: intent is only recorded where this process's last one is known.
 """
 
 import fcntl
@@ -28,24 +29,38 @@ logger = logging.getLogger(__name__)
 # Operations of before the backup may have been on their way when it was taken.
 SURVEY_MARGIN = timedelta(hours=1)
 REASON = "the database went back in time, and support must check what was sent since"
-# The timeline of the WAL that is being written: the control file may lag behind a promotion.
+# The timeline of the WAL that is being written: the control file may lag behind a promotion. An error on a standby.
 IDENTITY_SQL = """
 SELECT (SELECT system_identifier::text FROM pg_control_system()), current_database(),
-    ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint
+    ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint,
+    (SELECT oid FROM pg_database WHERE datname = current_database()) || '/' || 'messaging_sendattempt'::regclass::oid
 """
+START = datetime(1970, 1, 1, tzinfo=UTC)
+TICK = timedelta(microseconds=1)
 
 
 class Identity(NamedTuple):
     system_identifier: str
     database: str
     timeline: int
+    place: str
+
+    def row(self) -> SendEpoch:
+        return SendEpoch(
+            system_identifier=self.system_identifier, timeline=self.timeline, place=self.place,
+            noted_at=datetime.now(UTC),
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        return str(self.row())
 
 
 class Mark(NamedTuple):
-    """How far sending had come: the moment of the last unlock in microseconds, then the id of the newest attempt."""
+    """How far sending had come: the last unlock, the id of the newest attempt and when it began; moments in microseconds."""
 
-    era: int
-    attempt: int
+    era: int = 0
+    attempt: int = 0
+    began: int = 0
 
 
 def identity() -> Identity:
@@ -54,10 +69,19 @@ def identity() -> Identity:
         return Identity(*cursor.fetchone())
 
 
-def database_mark() -> Mark:
-    unlocked = Restore.objects.aggregate(at=Max("unlocked_at"))["at"]
-    newest = SendAttempt.objects.aggregate(id=Max("id"))["id"]
-    return Mark(int(unlocked.timestamp() * 1_000_000) if unlocked else 0, newest or 0)
+def ticks(moment: datetime | None) -> int:
+    return 0 if moment is None else (moment - START) // TICK
+
+
+def era() -> int:
+    return ticks(Restore.objects.aggregate(at=Max("unlocked_at"))["at"])
+
+
+def is_known(mark: Mark, era_now: int) -> bool:
+    """Whether the database remembers this very attempt, or an unlock has since accounted for what it forgot."""
+    if mark.era != era_now or not mark.attempt:
+        return mark.era <= era_now
+    return SendAttempt.objects.filter(pk=mark.attempt, posting_at=START + mark.began * TICK).exists()
 
 
 class HighWater:
@@ -74,13 +98,13 @@ class HighWater:
 
     def read(self) -> Mark:
         words = os.pread(self._file, 100, 0).decode("ascii", "replace").split()
-        return Mark(*map(int, words)) if len(words) == 2 and all(word.isdecimal() for word in words) else Mark(0, 0)
+        return Mark(*map(int, words)) if len(words) == 3 and all(word.isdecimal() for word in words) else Mark()
 
     def note(self, mark: Mark) -> None:
         """Never goes back."""
         with self._lock, self._alone():
             if self.read() < mark:
-                os.pwrite(self._file, f"{mark.era:020d} {mark.attempt:020d}\n".encode(), 0)
+                os.pwrite(self._file, " ".join(f"{number:020d}" for number in mark).encode(), 0)
 
     def sync(self) -> None:
         os.fsync(self._file)
@@ -101,6 +125,7 @@ class Epoch:
         self._folder: Path | None = None
         self._water: HighWater | None = None
         self._era = 0
+        self._newest = Mark()
 
     def enable(self, folder: Path) -> None:
         """From now on every new session with the database is checked before its first statement."""
@@ -110,11 +135,20 @@ class Epoch:
     def disable(self) -> None:
         connection_created.disconnect(dispatch_uid="messaging.outbox.epoch")
         self._folder = self._water = None
+        self._era, self._newest = 0, Mark()
 
-    def note(self, attempt_id: int) -> None:
-        """A POST of this machine is about to begin."""
+    @property
+    def newest(self) -> int:
+        """The attempt that the database must know, or it is not the one on which this process has sent; 0 for none."""
+        newest = self._newest
+        return newest.attempt if newest.era == self._era else 0
+
+    def note(self, attempt_id: int, began: datetime) -> None:
+        """A POST of this machine is about to begin. Raises `OSError` when that cannot be noted."""
         if self._water is not None:
-            self._water.note(Mark(self._era, attempt_id))
+            mark = Mark(self._era, attempt_id, ticks(began))
+            self._water.note(mark)
+            self._newest = max(self._newest, mark)
 
     def sync(self) -> None:
         if self._water is not None:
@@ -126,53 +160,79 @@ class Epoch:
             return True
         found, known = identity(), SendEpoch.objects.first()
         if known is None:
-            SendEpoch.objects.bulk_create([_row(found)], ignore_conflicts=True)
-        elif (known.system_identifier, known.timeline) != (found.system_identifier, found.timeline):
-            return self._refuse(RestoreCause.IDENTITY, f"It was {known}; it is {_row(found)}")
+            SendEpoch.objects.bulk_create([found.row()], ignore_conflicts=True)
+        elif not known.place:
+            SendEpoch.objects.filter(pk=known.pk, place="").update(place=found.place)
+            return self.check()
+        elif str(known) != str(found):
+            lock_sending(RestoreCause.IDENTITY, f"It was {known}; it is {found}")
+            return False
         self._water = self._water or HighWater(self._folder, found)
-        noted, stored = self._water.read(), database_mark()
-        if noted > stored:
-            return self._refuse(RestoreCause.HIGH_WATER, f"Attempt {noted.attempt} was sent; it knows {stored.attempt}")
-        self._era = stored.era
+        noted, now = self._water.read(), era()
+        if not is_known(noted, now):
+            sent_at = START + noted.began * TICK
+            lock_sending(RestoreCause.HIGH_WATER, f"It does not know attempt {noted.attempt}", sent_at=sent_at)
+            return False
+        self._era = now
         return True
 
-    def _refuse(self, cause: RestoreCause, detail: str) -> bool:
-        lock_sending(cause, detail)
-        return False
-
     def _on_session(self, sender: Any, connection: Any, **_: Any) -> None:
-        if connection.alias == DEFAULT_DB_ALIAS:
+        if connection.alias != DEFAULT_DB_ALIAS:
+            return
+        try:
             self.check()
-
-
-def _row(found: Identity) -> SendEpoch:
-    return SendEpoch(system_identifier=found.system_identifier, timeline=found.timeline, noted_at=datetime.now(UTC))
+        except BaseException:
+            # Nobody may go on with a session that was not checked, such as one of a standby that is promoted later.
+            connection.close()
+            raise
 
 
 def lock_sending(
-    cause: RestoreCause, detail: str = "", *, restored_to: datetime | None = None, user: User | None = None
-) -> Restore:
+    cause: RestoreCause, detail: str = "", *, restored_to: datetime | None = None, user: User | None = None,
+    sent_at: datetime | None = None,
+) -> Restore:  # fmt: skip
     """Nothing is sent from here on, by any worker, until a person unlocks it. Answers the open restore, new or known.
 
-    `restored_to` is when the backup was taken; without it the newest trace that the database holds.
+    `restored_to` is when the backup was taken; without it the newest trace that the database holds. `sent_at` is when
+    something was sent that the database does not know.
     """
+    now, here = database_clock(), str(identity())
     known = Restore.objects.filter(unlocked_at=None).first()
     if known is not None:
-        return known
-    now = database_clock()
+        is_stale = known.noticed_on != here or (sent_at is not None and sent_at > known.detected_at)
+        return _notice_again(known, here, now, restored_to) if is_stale or restored_to else known
     moment = restored_to or _newest_trace() or now
     try:
         with transaction.atomic():
             gates.lock(REASON, now)
             made = Restore.objects.create(
-                cause=cause, detail=detail[:300], detected_at=now, restored_to=moment, since=moment - SURVEY_MARGIN,
-                locked_by=user,
+                cause=cause, detail=detail[:300], noticed_on=here, detected_at=now, restored_to=moment,
+                since=moment - SURVEY_MARGIN, locked_by=user,
             )  # fmt: skip
             AuditEntry.objects.create(user=user, action="sending_locked", detail={"restore": made.pk, "cause": cause})
     except IntegrityError:
         return Restore.objects.get(unlocked_at=None)  # another worker saw it at the same moment
     logger.error("Sending is locked: %s. %s", cause.label, detail)
     return made
+
+
+def _notice_again(known: Restore, here: str, now: datetime, restored_to: datetime | None) -> Restore:
+    """The open restore was in a backup itself, and was unlocked since; or a person knows when the backup was taken.
+
+    What was surveyed before says nothing of the time since, so it is surveyed anew.
+    """
+    moment = restored_to or max(known.restored_to, _newest_trace() or known.restored_to)
+    with transaction.atomic():
+        gates.lock(REASON, now)
+        changed = Restore.objects.filter(pk=known.pk, unlocked_at=None, detected_at=known.detected_at).update(
+            noticed_on=here, detected_at=now, restored_to=moment, since=min(known.since, moment - SURVEY_MARGIN),
+            surveyed_at=None, problem="",
+        )  # fmt: skip
+        if changed:
+            AuditEntry.objects.create(action="sending_locked_again", detail={"restore": known.pk})
+    logger.error("Sending stays locked: what was sent since %s must be read anew", moment)
+    known.refresh_from_db()
+    return known
 
 
 def _newest_trace() -> datetime | None:
@@ -186,9 +246,10 @@ def _newest_trace() -> datetime | None:
 
 def accept_identity(now: datetime) -> None:
     """This database is the one to send on from now on. The caller unlocks in the same transaction."""
-    found = identity()
     SendEpoch.objects.all().delete()
-    SendEpoch.objects.create(system_identifier=found.system_identifier, timeline=found.timeline, noted_at=now)
+    accepted = identity().row()
+    accepted.noted_at = now
+    accepted.save()
 
 
 epoch = Epoch()

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from messaging import doorbell
-from messaging.models import AuditEntry, Conversation, Message, SendAttempt, User
+from messaging.models import AuditEntry, Conversation, Message, Restore, SendAttempt, User
 from messaging.models.statements import prepared_cursor
 from messaging.outbox import breaker
 from messaging.states import (
@@ -84,10 +84,15 @@ def promote_stranded() -> int:
 
 
 def cancel(message: Message, user: User, now: datetime) -> bool:
-    """Withdraws a message. True: it is cancelled and was never sent. False: too late, it has been claimed or settled."""
+    """Withdraws a message. True: it is cancelled and was never sent. False: too late, it has been claimed or settled.
+
+    Too late also when the database went back in history: until that has been looked into, it may have been sent.
+    """
     with transaction.atomic():
         conversation = lock(message.conversation_id)
         own = Message.objects.filter(pk=message.pk, state__in=CANCELLABLE_STATES)
+        if _unexplained().filter(restored_to__gte=message.created_at).exists():
+            return False
         # "Cancelled" says that nothing was sent, which of a message that was to go again nobody knows.
         state = S.CLOSED_NOT_SENT if may_have_left().filter(message=message).exists() else S.CANCELLED
         cancelled = own.update(state=state, settled_by=user, settled_at=now)
@@ -98,6 +103,11 @@ def cancel(message: Message, user: User, now: datetime) -> bool:
         promote(conversation)
         conversation.summarise()
     return True
+
+
+def _unexplained() -> QuerySet[Restore]:
+    """The database went back in history, and nobody has read yet what was sent since."""
+    return Restore.objects.filter(unlocked_at=None, surveyed_at=None)
 
 
 def _reopen_repeated(message: Message) -> None:
@@ -128,8 +138,11 @@ def may_have_left() -> QuerySet[SendAttempt]:
 def expire(now: datetime) -> int:
     """Gives up on messages that became too old before they could be sent. Answers how many.
 
-    One that was to be sent again may have arrived the first time: it goes back to a person, once its turn has come.
+    One that was to be sent again may have arrived the first time: it goes back to a person, once its turn has come. After a
+    restore nothing expires before the survey: what the backup holds as waiting may have been sent since.
     """
+    if _unexplained().exists():
+        return 0
     overdue = Message.objects.filter(state__in=CANCELLABLE_STATES, expires_at__lte=now)
     posted = Exists(may_have_left().filter(message_id=OuterRef("pk")))
     stale = overdue.filter(~posted | Q(state=S.QUEUED))

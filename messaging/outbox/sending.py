@@ -41,6 +41,7 @@ WITH moved AS (
     SET state = 'posting', lease_until = %(lease_until)s, claim_count = 1, fingerprint = %(fingerprint)s
     WHERE m.id = %(message)s AND m.fence = %(fence)s AND m.state = %(claimed)s AND m.lease_until > %(now)s
       AND {OPEN_GATES_SQL}
+      AND (%(newest)s::bigint = 0 OR EXISTS (SELECT 1 FROM messaging_sendattempt k WHERE k.id = %(newest)s::bigint))
     RETURNING m.id, m.fence)
 INSERT INTO messaging_sendattempt (message_id, fence, authority, decision_id, prior_attempt_id, worker, posting_at,
     error_class, error_text, body_sha256, fingerprint)
@@ -124,13 +125,17 @@ class _Intent:
         self.guard = watchdog.arm()
         attempt = begin_post(self.claimed, self.draft, self.sender.worker, self.sender.clock())
         self.is_recorded = True
-        epoch.note(attempt.pk)
+        try:
+            epoch.note(attempt.pk, attempt.posting_at)
+        except OSError as error:
+            raise _Withheld("The attempt could not be noted on this machine") from error
         if time.monotonic() > self.claimed.ends_at:
-            raise _TooLate
+            # Others may take the message for lost.
+            raise _Withheld("Recording the attempt took too long")
 
 
-class _TooLate(Exception):
-    """Recording intent took longer than the lease: others may take the message for lost, so it must not leave."""
+class _Withheld(Exception):
+    """Intent is recorded, and yet the POST must not leave; `str()` says why."""
 
 
 def _post(intent: _Intent) -> Verdict | None:
@@ -143,9 +148,11 @@ def _post(intent: _Intent) -> Verdict | None:
         return None
     except ClaimLost as error:
         logger.info("Message %d goes back, nothing was sent: %s", claimed.message_id, error)
+        epoch.check()
         return verdicts.unsent("")
-    except _TooLate:
-        return verdicts.unsent("Recording the attempt took too long")
+    except _Withheld as error:
+        logger.warning("Message %d was not sent: %s", claimed.message_id, error, exc_info=error.__cause__)
+        return verdicts.unsent(str(error))
     except Exception as error:
         return _judged(error, intent)
     finally:
@@ -203,6 +210,7 @@ def _record(
         "lease_until": now + lease(),
         "body_sha256": sha256(dumps(body, sort_keys=True).encode()).hexdigest(),
         "fingerprint": fingerprint(body),
+        "newest": epoch.newest,
         "decision_id": None,
         "prior_attempt_id": None,
         **authority,
@@ -211,7 +219,7 @@ def _record(
         cursor.execute(BEGIN_SQL, values)
         row = cursor.fetchone()
     if row is None:
-        raise ClaimLost("the claim has ended or a gate has closed")
+        raise ClaimLost("the claim has ended, a gate has closed, or history went back")
     return SendAttempt(pk=row[0], message_id=claimed.message_id, fence=claimed.fence, posting_at=now, **authority)
 
 

@@ -142,12 +142,15 @@ def _doubt(message_id: int, restore: Restore, now: datetime) -> int:
         message = Message.objects.select_for_update(of=("self",)).get(pk=message_id)
         if message.state in BELIEVED_UNSENT:
             began = max(message.not_before or message.created_at, message.created_at)
+            authority = _authority(message)
+            if authority is None:
+                return message_id
             fence = message.fence + 1
             Message.objects.filter(pk=message_id).update(fence=fence)
             SendAttempt.objects.create(
                 message=message, fence=fence, worker=RESTORE_WORKER, posting_at=min(began, restore.detected_at),
                 finished_at=now, outcome=AttemptOutcome.LOST, error_text=ERROR_TEXT, body_sha256="",
-                fingerprint=_print_of(message), next_look_at=now, **_authority(message),
+                fingerprint=_print_of(message), next_look_at=now, **authority,
             )  # fmt: skip
     return message_id
 
@@ -157,16 +160,15 @@ def _print_of(message: Message) -> str:
     return message.fingerprint or mirror.fingerprint(outbox.draft_of(message).body())
 
 
-def _authority(message: Message) -> dict[str, Any]:
-    """What would have entitled that POST; it is used up by it."""
+def _authority(message: Message) -> dict[str, Any] | None:
+    """What would have entitled that POST; it is used up by it. None when nothing did: it waits for a person anyway."""
     prior = SendAttempt.objects.filter(message=message).order_by("-id").first()
     if prior is None:
         return {"authority": Authority.COMPOSE}
     if prior.outcome in PROVEN_UNSENT_OUTCOMES:
         return {"authority": Authority.PROOF_NOT_SENT, "prior_attempt": prior}
     decision = Decision.objects.filter(message=message, kind=DecisionKind.SEND_AGAIN, sendattempt=None).first()
-    assert decision is not None, "a message is queued again by a proof or by a decision"
-    return {"authority": Authority.HUMAN, "decision": decision}
+    return None if decision is None else {"authority": Authority.HUMAN, "decision": decision}
 
 
 def _doubted(restore: Restore) -> QuerySet[Message]:
@@ -201,6 +203,8 @@ def unlock(user: User | None, reason: str, now: datetime) -> Restore:
             raise NotUnlockable("Sending is not locked.")
         if restore.surveyed_at is None:
             raise NotUnlockable("What was sent since the backup has not been read yet. Wait for the survey to end.")
+        if restore.noticed_on != str(outbox.identity()):
+            raise NotUnlockable("The database has changed once more since. Wait for a worker to read what was sent.")
         outbox.accept_identity(now)
         gates.unlock(user, now)
         restore.unlocked_at, restore.unlocked_by = now, user

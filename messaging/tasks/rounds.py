@@ -63,6 +63,8 @@ def lanes(senders: Executor) -> list[list[Round]]:
     return [
         [
             Round("heartbeat", BEAT_SECONDS, beat, is_shared=False),
+            # Each worker by itself: its machine alone knows what it has sent.
+            Round("epoch", KEEPER_SECONDS, outbox.epoch.check, is_shared=False),
             Round("keeper", KEEPER_SECONDS, keep),
             Round("tidy", TIDY_SECONDS, forget_dead_jobs),
         ],

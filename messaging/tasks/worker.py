@@ -31,7 +31,7 @@ DURABLE_COMMITS = frozenset({"on", "remote_apply"})
 
 
 class NotDurable(Exception):
-    """A commit that may be lost could let a message go out twice; `str()` names the cure."""
+    """What may be forgotten could let a message go out twice; `str()` names the cure."""
 
 
 def check_durability() -> None:
@@ -53,8 +53,7 @@ def work(threads: int, ready: Callable[[], object] = lambda: None) -> None:
     """
     check_durability()
     connection.close()
-    outbox.epoch.enable(settings.VAR_DIR / "high-water")
-    connection.close()
+    _watch_history()
     if settings.SEND_ALARM_SECONDS:
         outbox.watchdog.enable(settings.SEND_ALARM_SECONDS)
     outage = Outage()
@@ -67,6 +66,19 @@ def work(threads: int, ready: Callable[[], object] = lambda: None) -> None:
         thread.join(max(0.0, deadline - time.monotonic()) if thread.name == "round-due" else 1.0)
     outbox.epoch.sync()
     logger.info("Worker %s has stopped", tasks.worker_name())
+
+
+def _watch_history() -> None:
+    folder = settings.VAR_DIR / "high-water"
+    try:
+        outbox.epoch.enable(folder)
+        connection.ensure_connection()
+    except OSError as error:
+        raise NotDurable(
+            f"{folder} cannot be written ({error.strerror}). A worker notes there what it sent."
+        ) from error
+    finally:
+        connection.close()
 
 
 async def _answer_doorbells(

@@ -28,7 +28,7 @@ from messaging.views.desk import (
 from messaging.views.person import PersonRequest
 
 SPENT = "This form was sent before with another text. Your text is kept; press Send again to send it too."
-TOO_LATE = "Too late to withdraw: already handed to the provider."
+TOO_LATE = "Too late to withdraw: it may already be with the provider."
 HANDLED_BEFORE = "This needs no attention any more: look at what became of it."
 # A GET comes from a log-in in between, which returns to the address that was asked: it shows the page and writes nothing.
 post_or_return = require_http_methods(["GET", "HEAD", "POST"])

@@ -50,6 +50,7 @@ def test_a_restored_backup_sends_nothing_before_the_unlock_and_nothing_twice_aft
     with SimulatorServer(World(pace=Pace.instant(), magic_words=False)) as server:
         talks = make_conversations(server.world, max(2, SENDS // EACH))
         just_read()
+        models.SendEpoch.objects.bulk_create([outbox.identity().row()])  # a worker has run on this database before
         compose(author, talks, "before", SENDS)
         dump = tmp_path / "backup.dump"
         tool("pg_dump", "--format=custom", f"--file={dump}", dsn())
@@ -69,10 +70,12 @@ def test_a_restored_backup_sends_nothing_before_the_unlock_and_nothing_twice_aft
             tool("pg_restore", "--clean", "--if-exists", "--single-transaction", f"--dbname={dsn()}", str(dump))
             assert models.SendAttempt.objects.count() == 0, "the backup knows of no send"
 
+            workers.environment["VAR_DIR"] = str(tmp_path / "new")  # a machine that has sent nothing yet
             for _ in range(2):
                 workers.start()
             wait_for(lambda: models.Restore.objects.filter(surveyed_at__isnull=False).exists(), 60, every=0.2)
             assert models.Gate.objects.get(connection=None).state == GateState.LOCKED
+            assert models.Restore.objects.get().cause == models.RestoreCause.IDENTITY, "a dump has tables of its own"
             assert server.world.posts_seen == sent, "nothing was sent before the unlock"
 
             restore = reconcile.unlock(author, "Looked", timezone.now())

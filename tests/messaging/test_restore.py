@@ -1,5 +1,6 @@
 """The database went back in history: sending locks, the survey finds what was sent, and people let it go on."""
 
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from io import StringIO
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection as database
 from django.utils import timezone
 
 from messaging import gates, models, outbox, reconcile
@@ -59,7 +61,7 @@ def test_the_first_database_is_taken_as_it_is(epoch: Epoch) -> None:
     assert models.SendEpoch.objects.get().timeline == identity().timeline
 
 
-@pytest.mark.parametrize("changed", [{"system_identifier": "1"}, {"timeline": 77}])
+@pytest.mark.parametrize("changed", [{"system_identifier": "1"}, {"timeline": 77}, {"place": "1/2"}])
 def test_another_identity_locks_sending(epoch: Epoch, changed: dict[str, Any]) -> None:
     epoch.check()
     models.SendEpoch.objects.update(**changed)
@@ -73,7 +75,7 @@ def test_a_database_that_does_not_know_what_this_machine_sent_locks_sending(
     epoch: Epoch, conversation: models.Conversation
 ) -> None:
     epoch.check()
-    epoch.note(1_000_000)
+    epoch.note(1_000_000, now())
     assert not epoch.check()
     assert models.Restore.objects.get().cause == models.RestoreCause.HIGH_WATER
 
@@ -81,37 +83,161 @@ def test_a_database_that_does_not_know_what_this_machine_sent_locks_sending(
 def test_what_the_database_knows_as_well_locks_nothing(epoch: Epoch, conversation: models.Conversation) -> None:
     attempt = factories.SendAttemptFactory(message=factories.accepted(conversation))
     epoch.check()
-    epoch.note(attempt.pk)
+    epoch.note(attempt.pk, attempt.posting_at)
     assert epoch.check()
     assert not is_locked()
 
 
+def test_another_attempt_of_the_same_number_is_no_memory_of_ours(
+    epoch: Epoch, conversation: models.Conversation
+) -> None:
+    """Somebody sent on the restored database before this machine looked at it."""
+    attempt = factories.SendAttemptFactory(message=factories.accepted(conversation))
+    epoch.check()
+    epoch.note(attempt.pk, attempt.posting_at - timedelta(hours=1))
+    assert not epoch.check()
+    assert is_locked()
+
+
+def test_a_session_that_stayed_open_during_a_restore_sends_nothing(
+    talk: models.Conversation,
+    mara: models.User,
+    catena: SimulatorServer,
+    catena_client: CatenaClient,
+    tmp_path: Path,
+) -> None:
+    message = factories.OutgoingFactory(conversation=talk, author=mara)
+    outbox.epoch.enable(tmp_path)
+    try:
+        outbox.epoch.check()
+        outbox.epoch.note(1_000_000, now())
+        assert outbox.drain(talk.pk, catena_client, now) == 0
+        assert (is_locked(), fresh(message).state, catena.world.posts_seen) == (True, S.QUEUED, 0)
+        reconcile.survey_open(catena_client, now())
+        models.Message.objects.update(state=S.CANCELLED)
+        later = factories.OutgoingFactory(conversation=talk, author=mara)
+        reconcile.unlock(mara, "Looked", now())
+        outbox.drain(talk.pk, catena_client, now)
+        outbox.drain(talk.pk, catena_client, now)
+        assert (fresh(later).state, catena.world.posts_seen) == (S.ACCEPTED, 1)
+    finally:
+        outbox.epoch.disable()
+
+
+def test_what_cannot_be_noted_on_this_machine_is_not_sent(
+    talk: models.Conversation,
+    mara: models.User,
+    catena: SimulatorServer,
+    catena_client: CatenaClient,
+    tmp_path: Path,
+) -> None:
+    message = factories.OutgoingFactory(conversation=talk, author=mara)
+    outbox.epoch.enable(tmp_path)
+    try:
+        outbox.epoch.check()
+        # As when the disk fails: the file is there, and every write to it is refused.
+        water = next(tmp_path.iterdir())
+        assert outbox.epoch._water is not None
+        os.dup2(os.open(water, os.O_RDONLY), outbox.epoch._water._file)
+        assert outbox.drain(talk.pk, catena_client, now) == 1
+    finally:
+        outbox.epoch.disable()
+    assert (fresh(message).state, catena.world.posts_seen) == (S.QUEUED, 0)
+    assert message.send_attempts.get().outcome == AttemptOutcome.UNSENT
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_session_that_could_not_be_checked_is_not_used(epoch: Epoch, tmp_path: Path) -> None:
+    """As on a standby: it cannot say which timeline it writes, and it may be promoted while the session stays."""
+    (tmp_path / "file").touch()
+    epoch.enable(tmp_path / "file" / "folder")
+    database.close()
+    for _ in range(2):
+        with pytest.raises(NotADirectoryError):
+            database.ensure_connection()
+    assert database.connection is None
+
+
+def test_nothing_expires_and_nothing_is_withdrawn_before_it_is_known_what_was_sent(
+    conversation: models.Conversation, mara: models.User, catena_client: CatenaClient
+) -> None:
+    """Both would say that nothing was sent, and leave what was sent without its operation."""
+    old = timezone.now() - timedelta(minutes=1)
+    stale = factories.OutgoingFactory(conversation=conversation, author=mara, expires_at=old)
+    restored()
+    assert outbox.expire(now()) == 0
+    assert not outbox.cancel(stale, mara, now())
+    assert fresh(stale).state == S.QUEUED
+    reconcile.survey_open(catena_client, now())
+    assert (fresh(stale).state, stale.question) == (S.NEEDS_DECISION, Question.RESTORED)
+
+
+def test_a_backup_that_holds_a_finished_survey_is_surveyed_anew(epoch: Epoch, catena_client: CatenaClient) -> None:
+    epoch.check()
+    models.SendEpoch.objects.update(timeline=77)
+    epoch.check()
+    reconcile.survey_open(catena_client, now())
+    # Unlocked, used, and then restored to a backup of before the unlock.
+    models.Restore.objects.update(noticed_on="elsewhere")
+    with pytest.raises(reconcile.NotUnlockable, match="changed once more"):
+        reconcile.unlock(None, "It says that all is done", now())
+    assert not epoch.check()
+    assert models.Restore.objects.get().surveyed_at is None
+    assert is_locked()
+
+
+def test_posts_after_the_lock_prove_that_it_had_been_unlocked_since(epoch: Epoch, catena_client: CatenaClient) -> None:
+    epoch.check()
+    restored()
+    reconcile.survey_open(catena_client, now())
+    epoch.note(1_000_000, timezone.now() - timedelta(hours=1))
+    epoch.check()
+    assert models.Restore.objects.get().surveyed_at is not None, "sent before the lock"
+    epoch.note(1_000_001, now())
+    epoch.check()
+    assert models.Restore.objects.get().surveyed_at is None
+
+
+def test_a_person_may_say_later_when_the_backup_was_taken(catena_client: CatenaClient) -> None:
+    made = restored()
+    reconcile.survey_open(catena_client, now())
+    moment = made.restored_to - timedelta(days=3)
+    again = outbox.lock_sending(models.RestoreCause.BY_HAND, restored_to=moment)
+    assert (again.pk, again.restored_to, again.since, again.surveyed_at) == (
+        made.pk,
+        moment,
+        moment - timedelta(hours=1),
+        None,
+    )
+
+
 def test_after_the_unlock_the_same_machine_goes_on(epoch: Epoch, catena_client: CatenaClient) -> None:
     epoch.check()
-    epoch.note(1_000_000)
+    epoch.note(1_000_000, now())
     epoch.check()
     reconcile.survey_open(catena_client, now())
     reconcile.unlock(None, "Looked", now())
     assert epoch.check(), "the file is of an era that has been accounted for"
-    epoch.note(5)
-    assert not Epoch.check(epoch) or not is_locked()
+    assert epoch.newest == 0
+    epoch.note(5, now())
+    assert not epoch.check(), "and from then on it is a witness again"
 
 
 def test_the_high_water_mark_never_goes_back_and_survives_the_process(tmp_path: Path) -> None:
     of = identity()
     first = HighWater(tmp_path, of)
-    for mark in (Mark(0, 5), Mark(0, 3), Mark(1, 1), Mark(0, 9)):
+    for mark in (Mark(0, 5, 9), Mark(0, 3, 10), Mark(1, 1, 11), Mark(0, 9, 12)):
         first.note(mark)
     first.sync()
-    assert HighWater(tmp_path, of).read() == Mark(1, 1)
-    assert HighWater(tmp_path, of._replace(database="another")).read() == Mark(0, 0)
+    assert HighWater(tmp_path, of).read() == Mark(1, 1, 11)
+    assert HighWater(tmp_path, of._replace(database="another")).read() == Mark()
 
 
-@pytest.mark.parametrize("content", ["", "x y", "5", "-1 5", "1 2 3"])
+@pytest.mark.parametrize("content", ["", "x y z", "5", "-1 5 5", "1 2 3 4"])
 def test_a_damaged_file_is_no_witness(tmp_path: Path, content: str) -> None:
     water = HighWater(tmp_path, identity())
     next(tmp_path.iterdir()).write_text(content)
-    assert water.read() == Mark(0, 0)
+    assert water.read() == Mark()
 
 
 def test_nothing_is_claimed_or_posted_while_sending_is_locked(
@@ -304,3 +430,19 @@ def test_a_second_try_that_becomes_too_old_goes_back_to_a_person(conversation: m
     assert outbox.expire(now()) == 2
     assert (fresh(message).state, message.question) == (S.NEEDS_DECISION, Question.OVERDUE)
     assert (fresh(behind).state, fresh(never).state) == (S.WAITING, S.EXPIRED)
+
+
+def test_a_second_restore_before_people_have_decided_is_surveyed_too(
+    talk: models.Conversation, mara: models.User, catena: SimulatorServer, catena_client: CatenaClient
+) -> None:
+    factories.OutgoingFactory(conversation=talk, author=mara, text="First")
+    behind = factories.OutgoingFactory(conversation=talk, author=mara, text="Second", state=S.WAITING)
+    made = restored()
+    reconcile.survey_open(catena_client, now())
+    again = outbox.lock_sending(models.RestoreCause.BY_HAND, restored_to=made.restored_to)
+    models.Restore.objects.update(detected_at=now() + timedelta(hours=1))
+    assert again.surveyed_at is None
+    done = reconcile.survey_open(catena_client, now())
+    assert done is not None
+    assert (done.surveyed_at is not None, fresh(behind).state) == (True, S.WAITING)
+    assert behind.send_attempts.count() == 1, "what already waits for a person is not doubted twice"

@@ -71,7 +71,7 @@ def test_an_undo_that_comes_too_late_says_so_and_shows_the_status(
     message = factories.accepted(conversation, author=mara)
     client = client_of(mara)
     html = client.post(f"/m/{message.uuid}/cancel/", headers=HTMX).content.decode()
-    assert "Too late to withdraw: already handed to the provider." in html
+    assert "Too late to withdraw: it may already be with the provider." in html
     assert "Handed to Catena" in html
     assert client.post(f"/m/{message.uuid}/cancel/", follow=True).content.decode().count("Too late to withdraw") == 1
     message.refresh_from_db()
