@@ -108,15 +108,18 @@ def survey(client: CatenaClient, restore: Restore, now: datetime) -> Restore:
 
 
 def _read(client: CatenaClient, connection: Connection, since: datetime, until: datetime) -> int:
-    read = 0
+    """How many were read. What cannot be read counts as not found: its message goes to a person."""
+    read, unreadable = 0, list[errors.BadPayload]()
     for start, end in _windows(since, until):
         listing = client.list_operations(
             from_datetime=start, to_datetime=end, connection_id=connection.catena_id, resource="message",
-            operation="create",
+            operation="create", on_bad=unreadable.append,
         )  # fmt: skip
         for page in batched(listing, RECORDS_AT_ONCE):
             mirror.apply_listed(page, until)
             read += len(page)
+    if unreadable:
+        logger.error("%d operations of connection %d could not be read", len(unreadable), connection.pk)
     return read
 
 
