@@ -95,7 +95,8 @@ def survey(client: CatenaClient, restore: Restore, now: datetime) -> Restore:
         _doubt(message_id, restore, now) for message_id in _believed_unsent(restore).values_list("pk", flat=True)
     ]
     logger.info("After the restore %d messages may have been sent before", len(doubted))
-    match(now)
+    while match(now):
+        pass  # it takes a thousand texts at a time
     _ask(restore)
     _sort(found, restore)
     restore.survey, restore.surveyed_at, restore.problem = found.as_json(), now, ""
