@@ -27,7 +27,7 @@ def healthy_conversation(stack: Stack) -> str:
 def write(page: Page, text: str, priority: str = "Medium") -> None:
     page.get_by_role("textbox", name="Message").fill(text)
     page.get_by_role("radio", name=priority).check(force=True)
-    page.get_by_role("button", name="Send", exact=False).click()
+    page.get_by_role("button", name="Send", exact=True).click()
 
 
 def count_loads(page: Page) -> list[str]:
@@ -96,7 +96,9 @@ def test_five_quick_clicks_send_one_message(page: Page, stack: Stack) -> None:
     text = "Fuel card limit is raised now"
     page.get_by_role("textbox", name="Message").fill(text)
     # In one turn of the page's script, so that none of them can come after the answer and find an empty text.
-    page.get_by_role("button", name="Send").evaluate("button => { for (let i = 0; i < 5; i += 1) button.click(); }")
+    page.get_by_role("button", name="Send", exact=True).evaluate(
+        "button => { for (let i = 0; i < 5; i += 1) button.click(); }"
+    )
     expect(page.locator("#thread-items .msg-out").filter(has_text=text)).to_have_count(1)
     page.reload()
     expect(page.locator("#thread-items .msg-out").filter(has_text=text)).to_have_count(1)

@@ -247,7 +247,8 @@ def test_killing_a_worker_five_times_loses_and_repeats_nothing(tmp_path: Path) -
         order = order_of(server)
     found = counts()
     assert found.total() == CONVERSATIONS * EACH
-    assert set(found) <= {S.ACCEPTED, S.SUCCEEDED, S.UNKNOWN, S.WAITING}, workers.output()
+    # One that is found frees the next one: that may happen while the workers stop.
+    assert set(found) <= {S.ACCEPTED, S.SUCCEEDED, S.UNKNOWN, S.WAITING, S.QUEUED}, workers.output()
     for conversation in conversations:
         numbers = order.get(str(conversation.pk), [])
         assert numbers == list(range(len(numbers))), "in order, none twice, none missing between two others"
@@ -266,7 +267,7 @@ def _check_states(numbers: list[int], states: dict[Any, str]) -> None:
         was_accepted = (seq - 1) in numbers
         if state in {S.ACCEPTED, S.SUCCEEDED}:
             assert was_accepted
-        if state == S.WAITING:
+        if state in {S.WAITING, S.QUEUED}:
             assert not was_accepted
     assert list(states.values()).count(S.UNKNOWN) <= 1
-    assert S.WAITING not in states.values() or S.UNKNOWN in states.values()
+    assert S.WAITING not in states.values() or {S.UNKNOWN, S.QUEUED} & set(states.values())

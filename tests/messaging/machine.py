@@ -66,6 +66,7 @@ class Life(RuleBasedStateMachine):
         self.now = timezone.now()
         self.catena = Catena()
         self.claims: list[outbox.Claim] = []
+        self.claims_made: list[outbox.Claim] = []
         self.begun: set[tuple[int, int]] = set()
         self.has_found_late = False
         self.before: dict[int, str] = {}
@@ -135,6 +136,7 @@ class Life(RuleBasedStateMachine):
         if claimed is not None and head is not None:
             assert claimed.message_id == head.pk
             self.claims.append(claimed)
+            self.claims_made.append(claimed)
             self.expect(head.pk, S.CLAIMED)
         self.judge()
 

@@ -74,6 +74,33 @@ def told_ends() -> None:
         life.teardown()
 
 
+def told_guards() -> None:
+    """What chance seldom meets: a gate that closes under a claim, an answer after the lease, one operation too many."""
+    life = Life()
+    life.compose(0, "Call me", "high")
+    life.claim(0)
+    life.gate(True)
+    life.compose(1, "Call me", "high")
+    life.claim(1)
+    life.begin(0)
+    life.gate(False)
+    life.begin(0)
+    life.wait(timedelta(seconds=70))
+    life.reap()
+    life.finish(0, O.ACCEPTED, True, True)
+    for status in ("success", "pending", "failed", "success"):
+        life.wait(timedelta(seconds=1))
+        life.report(0, status, 5)
+    life.teardown()
+    life = Life()
+    life.lose(0, "Call me", True, True)
+    life.catena.take(life.claims_made[-1].draft, life.now)
+    life.wait(timedelta(seconds=6))
+    life.look()
+    life.decide(0, K.SEND_AGAIN, False, False)
+    life.teardown()
+
+
 @pytest.mark.django_db
 def test_no_random_life_breaks_a_rule_and_all_of_them_reach_every_move(conversation: models.Conversation) -> None:
     other = factories.ConversationFactory(driver=factories.FleetUserFactory(connection=conversation.connection))
@@ -91,6 +118,7 @@ def test_no_random_life_breaks_a_rule_and_all_of_them_reach_every_move(conversat
     try:
         told_lives()
         told_ends()
+        told_guards()
         run_state_machine_as_test(seed(SEED)(Life), settings=bounds)
     finally:
         logging.disable(logging.NOTSET)
