@@ -117,6 +117,7 @@ class _Run:
         self._close_connections()
         with suppress(RuntimeError):  # the verdict says what still moves
             wait_until(self._is_at_rest, CALM_SECONDS - (time.monotonic() - began), "rest")
+            wait_until(self._is_all_found, CALM_SECONDS - (time.monotonic() - began), "all found", every=1.0)
         self.watch.close()
         return time.monotonic() - began
 
@@ -130,6 +131,10 @@ class _Run:
 
     def _is_at_rest(self) -> bool:
         return is_at_rest(self.installation.server.url_of("chaos"), self.options.seed)
+
+    def _is_all_found(self) -> bool:
+        ambiguous, found = verdict.recovered(evidence.collect(self.installation, [], []))
+        return ambiguous == found
 
     def _errors(self) -> list[str]:
         return [*self.writers.errors, *self.mayhem.errors, *self.people.errors]

@@ -139,6 +139,8 @@ class Soak:
         self.drain(30.0, "all have been posted")
         self.installation.catena.rule(fault_share=0.0)
         self._await(self._is_all_bound, PROMPT_SECONDS, "every accepted POST is bound to its operation")
+        lost, found = verdict.recovered(evidence.collect(self.installation, [], []))
+        self.figures["prompt"] = f"{found} of {lost}"
         self.figures["prompt_binding_seconds"] = round(time.monotonic() - began, 1)
         self._restart(FACTOR)
 
@@ -146,8 +148,7 @@ class Soak:
         """Of the POSTs that Catena has accepted and whose answer was lost."""
         case = evidence.collect(self.installation, [], [])
         lost, found = verdict.recovered(case)
-        self.figures["prompt"] = f"{found} of {lost}"
-        return lost > 0 and lost == found
+        return 0 < lost == found
 
     def lag(self) -> None:
         """Operations appear in listings up to fifteen minutes late (a sixtieth of that): later than absence is proven."""
@@ -175,6 +176,7 @@ class Soak:
         for _ in range(3):
             self.compose(len(places.closing) * 2, seconds=LAG / 3)
         self._await(self._is_at_rest, 60.0, "rest")
+        self._await(self._is_all_bound, 60.0, "every accepted POST is bound once listings have caught up")
         people.close()
         self.findings += people.errors
         self.figures["decisions"] = dict(people.counts)
