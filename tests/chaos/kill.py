@@ -13,6 +13,7 @@ from tests.chaos.mayhem import Dose, Mayhem
 from tests.chaos.rest import is_at_rest
 
 CALM_SECONDS = 60.0
+GATES_CLOSED = "SELECT count(*) FROM messaging_auditentry WHERE action = 'gate_closed'"
 # How fast acts follow each other, and how fast people write at most: what two processors carry.
 ACTS_A_SECOND, WRITES_A_SECOND = 2.5, 25.0
 
@@ -75,7 +76,7 @@ class _Run:
             "states": dict(sorted(Counter(row.state for row in case.sent).items())),
             "posts": sum(not entry["is_late"] for entry in case.journal), "operations": len(case.texts),
             "faults": dict(sorted(Counter(entry["fault"] or "none" for entry in case.journal).items())),
-            "decisions": dict(self.people.counts),
+            "decisions": dict(self.people.counts), "gates_closed": evidence.one_value(self._url, GATES_CLOSED),
             "ambiguous_but_accepted": ambiguous, "found_again": found, "bound_within_60_s": self.watch.share_within(60),
             "slowest_binding_seconds": self.watch.slowest, "storm_seconds": round(calm - storm, 1),
             "calm_seconds": round(calm_seconds, 1), "seconds": round(time.monotonic() - began, 1),
@@ -130,7 +131,11 @@ class _Run:
         self.closers = compose_closers(self.cast, self.writers, [web.port for web in self.webs])
 
     def _is_at_rest(self) -> bool:
-        return is_at_rest(self.installation.server.url_of("chaos"), self.options.seed)
+        return is_at_rest(self._url, self.options.seed)
+
+    @property
+    def _url(self) -> str:
+        return self.installation.server.url_of("chaos")
 
     def _is_all_found(self) -> bool:
         ambiguous, found = verdict.recovered(evidence.collect(self.installation, [], []))
