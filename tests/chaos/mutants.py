@@ -124,8 +124,8 @@ MUTANTS = (
         (
             (
                 "messaging/outbox/sending.py",
-                "    if row is None:\n        raise ClaimLost(\"the claim has ended or a gate has closed\")\n",
-                "    row = row or (0,)\n",
+                "    if row is None:\n        raise ClaimLost(",
+                "    row = row or (0,)\n    if row is None:\n        raise ClaimLost(",
             ),
         ),
         rows("row 16c"),
