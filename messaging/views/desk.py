@@ -27,7 +27,7 @@ THREAD = "messaging/conversation_thread.html"
 
 SHOWS = {"all": "All", "unread": "Unread", "attention": "Attention"}
 # Rows of the whole list, and of the list beside an open thread.
-LIST_SIZE, BESIDE_SIZE = 40, 25
+LIST_SIZE, BESIDE_SIZE = 50, 25
 # Failures on top of the unfiltered list; the rest is one link away.
 MOST_PINNED = 5
 # Above this many fleets the filter's select would cost more than the list.

@@ -24,9 +24,9 @@ def today_at(hour: int, minute: int = 0) -> datetime:
 
 
 def test_an_icon_is_hidden_from_screen_readers_and_comes_from_the_sprite() -> None:
-    html = render('{% icon "truck" %}')
+    html = render('{% icon "send" %}')
 
-    assert html == '<svg class="icon" aria-hidden="true"><use href="/static/icons.svg#truck"/></svg>'
+    assert html == '<svg class="icon" aria-hidden="true"><use href="/static/icons.svg#send"/></svg>'
 
 
 def test_success_is_a_tick_with_a_hidden_word_in_lists() -> None:
