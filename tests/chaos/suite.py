@@ -28,7 +28,7 @@ def kill(sends: int, kills: int, pauses: int, stops: int, harness: str = "kill")
 
 
 def pytest(file: str, *more: str) -> tuple[str, ...]:
-    return ("pytest", "-q", "-p", "no:cacheprovider", f"tests/chaos/{file}", *more)
+    return ("pytest", "-q", "-p", "no:cacheprovider", f"tests/{file}", *more)
 
 
 CI = (
@@ -36,17 +36,15 @@ CI = (
     Part("gates", kill(300, 20, 2, 1, "gates")),
     Part("instants", chaos("instants")),
     Part("soak", chaos("soak")),
-    Part("zombie", pytest("test_zombie.py"), {"ZOMBIE_TRIES": "50"}),
-    Part("restore", pytest("test_restore.py")),
+    Part("zombie", pytest("chaos/test_zombie.py"), {"ZOMBIE_TRIES": "50"}),
+    Part("restore", pytest("chaos/test_restore.py"), {"RESTORE_SENDS": "500"}),
     Part("mutants", chaos("mutants")),
 )
 LONG = (
     Part("kill", kill(10_000, 1000, 100, 10)),
     Part("gates", kill(2000, 150, 15, 3, "gates")),
     *CI[2:],
-    Part(
-        "model", ("pytest", "-q", "-p", "no:cacheprovider", "tests/flows/test_model.py"), {"HYPOTHESIS_PROFILE": "long"}
-    ),
+    Part("model", pytest("messaging/test_state_machine.py"), {"MACHINE_EXAMPLES": "2000", "MACHINE_STEPS": "100"}),
 )
 
 
