@@ -36,7 +36,7 @@ def drain(conversation_id: int) -> None:
         outbox.drain(conversation_id, conf.catena_client(), clock, worker=worker_name(), is_stopping=stopping.is_set)
     except (OperationalError, InterfaceError) as error:
         # Not a failed job: the row is still there, and the sweep of due heads will find it.
-        logger.warning("Conversation %d not drained: the database is away (%s)", conversation_id, type(error).__name__)
+        logger.warning("Conversation %d not drained, the database: %s", conversation_id, " ".join(str(error).split()))
         connection.close()
 
 

@@ -195,6 +195,7 @@ def run(seed: int, names: list[str] | None = None) -> dict[str, Any]:
 
 
 def _try(mutant: Mutant, seed: int) -> tuple[str, dict[str, Any]]:
+    began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="mutant-"))
     try:
         plant(mutant, folder)
@@ -204,7 +205,10 @@ def _try(mutant: Mutant, seed: int) -> tuple[str, dict[str, Any]]:
     said = [breach for breach in breaches if mutant.finding in breach]
     harness = " ".join(mutant.harness[:1] + mutant.harness[2:3])
     finding = said[0] if said else f"only {breaches[:2]}" if breaches else "nothing"
-    return mutant.name, {"harness": harness, "is_caught": bool(said), "finding": finding, "findings": len(breaches)}
+    return mutant.name, {
+        "harness": harness, "is_caught": bool(said), "finding": finding, "findings": len(breaches),
+        "seconds": round(time.monotonic() - began, 1),
+    }  # fmt: skip
 
 
 def plant(mutant: Mutant, folder: Path) -> None:

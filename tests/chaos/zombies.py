@@ -60,6 +60,8 @@ class Zombies:
             "BREAKER_CONNECTION_UNKNOWNS": "0", "BREAKER_CREDENTIAL_UNKNOWNS": "0",
             "LEASE_SECONDS": str(LEASE), "SEND_CONNECT_SECONDS": str(TOTAL), "SEND_READ_SECONDS": str(TOTAL),
             "SEND_TOTAL_SECONDS": str(TOTAL), "SEND_ALARM_SECONDS": str(self.alarm), "FROZEN_FILE": str(self.folder / name),
+            # Each thread keeps a session, and all workers of a batch share one server with all who use it.
+            "FROZEN_THREADS": "2",
         }  # fmt: skip
         with (self.folder / f"{name}.log").open("wb") as log:
             child = subprocess.Popen(
