@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from dashboard.embedded import FileLock
 from tests.chaos.server import Server
 from tests.stack import ROOT, free_port
 
@@ -277,12 +278,13 @@ class Installation:
 def _static(environment: dict[str, str]) -> Path:
     """The collected static files, shared by all runs; collected anew when a source is younger."""
     folder = CACHE / "static"
+    folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "staticfiles.json"
     newest = max(path.stat().st_mtime for path in (ROOT / "static").rglob("*") if path.is_file())
-    if not manifest.exists() or manifest.stat().st_mtime < newest:
-        folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            [sys.executable, "manage.py", "collectstatic", "--noinput", "--clear", "--verbosity", "0"],
-            env={**environment, "VAR_DIR": str(CACHE)}, cwd=ROOT, check=True,
-        )  # fmt: skip
+    with FileLock(CACHE / "static.lock"):  # two mutants start at the same time
+        if not manifest.exists() or manifest.stat().st_mtime < newest:
+            subprocess.run(
+                [sys.executable, "manage.py", "collectstatic", "--noinput", "--clear", "--verbosity", "0"],
+                env={**environment, "VAR_DIR": str(CACHE)}, cwd=ROOT, check=True,
+            )  # fmt: skip
     return folder

@@ -1,10 +1,12 @@
-"""All harnesses after one another, in the sizes of `make chaos` and `make chaos-long`; one table and one exit code at the end."""
+"""All harnesses, in the sizes of `make chaos` and `make chaos-long`; one table and one exit code at the end."""
 
 import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from subprocess import PIPE, STDOUT
 
 from tests.stack import ROOT
 
@@ -31,40 +33,48 @@ def pytest(file: str, *more: str) -> tuple[str, ...]:
     return ("pytest", "-q", "-p", "no:cacheprovider", f"tests/{file}", *more)
 
 
-CI = (
-    Part("kill", kill(2000, 200, 20, 3)),
-    Part("gates", kill(300, 20, 2, 1, "gates")),
-    Part("instants", chaos("instants")),
-    Part("soak", chaos("soak")),
-    Part("zombie", pytest("chaos/test_zombie.py"), {"ZOMBIE_TRIES": "50"}),
-    Part("restore", pytest("chaos/test_restore.py"), {"RESTORE_SENDS": "500"}),
-    Part("mutants", chaos("mutants")),
+# A stage is what runs side by side: two of its parts that wait more than they work, or one that needs both processors.
+Stage = tuple[Part, ...]
+SAME: tuple[Stage, ...] = (
+    (Part("instants", chaos("instants")), Part("restore", pytest("chaos/test_restore.py"), {"RESTORE_SENDS": "500"})),
+    (Part("soak", chaos("soak")), Part("zombie", pytest("chaos/test_zombie.py"), {"ZOMBIE_TRIES": "50"})),
+    (Part("mutants", chaos("mutants")),),
 )
-LONG = (
-    Part("kill", kill(10_000, 1000, 100, 10)),
-    Part("gates", kill(2000, 150, 15, 3, "gates")),
-    *CI[2:],
-    Part("model", pytest("messaging/test_state_machine.py"), {"MACHINE_EXAMPLES": "2000", "MACHINE_STEPS": "100"}),
+CI: tuple[Stage, ...] = (
+    (Part("kill", kill(2000, 200, 20, 3)),),
+    (Part("gates", kill(300, 20, 2, 1, "gates")),),
+    *SAME,
+)
+LONG: tuple[Stage, ...] = (
+    (Part("kill", kill(10_000, 1000, 100, 10)),),
+    (Part("gates", kill(2000, 150, 15, 3, "gates")),),
+    *SAME,
+    (Part("model", pytest("messaging/test_state_machine.py"), {"MACHINE_EXAMPLES": "2000", "MACHINE_STEPS": "100"}),),
 )
 
 
-def run(parts: tuple[Part, ...], seed: int | None) -> int:
-    """Runs what there is, each part to its end whatever the others found; 1 when any of them failed."""
-    began, failed, table = time.monotonic(), 0, []
-    for part in parts:
-        file = next((word for word in part.command if word.endswith(".py")), None)
-        if file and not (ROOT / file).exists():
-            continue
-        started = time.monotonic()
-        seeded = ("--seed", str(seed)) if seed is not None and part.command[0] == "tests.chaos" else ()
-        done = subprocess.run(
-            [sys.executable, "-m", *part.command, *seeded], cwd=ROOT, env={**os.environ, **part.settings}, check=False
-        )
-        failed += done.returncode != 0
-        table.append((part.name, done.returncode, time.monotonic() - started))
+def run(stages: tuple[Stage, ...], seed: int | None) -> int:
+    """Runs each part to its end whatever the others found; 1 when any of them failed."""
+    began, table = time.monotonic(), []
+    for stage in stages:
+        with ThreadPoolExecutor(len(stage)) as pool:
+            table += pool.map(lambda part: _run(part, seed), stage)
+    failed = sum(code != 0 for _, code, _ in table)
     print("\nharness      verdict   seconds")
     for name, code, seconds in table:
         print(f"{name:12} {'FAILED' if code else 'holds':8} {seconds:8.0f}")
     print(f"all          {'FAILED' if failed else 'holds':8} {time.monotonic() - began:8.0f}")
     print(f"{len(table) - failed} passed, {failed} failed", flush=True)
     return 1 if failed else 0
+
+
+def _run(part: Part, seed: int | None) -> tuple[str, int, float]:
+    """Its name, exit code and seconds; what it said is printed at its end, in one piece."""
+    began = time.monotonic()
+    seeded = ("--seed", str(seed)) if seed is not None and part.command[0] == "tests.chaos" else ()
+    done = subprocess.run(
+        [sys.executable, "-m", *part.command, *seeded],
+        cwd=ROOT, env={**os.environ, **part.settings}, check=False, stdout=PIPE, stderr=STDOUT, text=True, errors="replace",
+    )  # fmt: skip
+    print(f"\n{part.name}\n{done.stdout}", end="", flush=True)
+    return part.name, done.returncode, time.monotonic() - began
