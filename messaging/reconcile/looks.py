@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import batched
+from typing import Any
 
-from django.db.models import F
+from django.db import transaction
+from django.db.models import Case, DateTimeField, F, Prefetch, Value, When, prefetch_related_objects
+from django.db.models.functions import Cast
 
 from messaging import gates, mirror
 from messaging.catena import errors
@@ -30,6 +33,8 @@ LEAST_GAP = timedelta(seconds=5)
 JOINED_GAP = timedelta(minutes=30)
 AT_ONCE = 500
 RECORDS_AT_ONCE = 500
+# Few enough that a worker which dies in the middle of a round has settled most of what it looked for.
+CONCLUDED_AT_ONCE = 50
 REASONS = {
     Question.ABSENT: "Catena shows no trace of it",
     Question.UNPROVEN: "It was not found at Catena, which does not prove that it was not sent",
@@ -48,7 +53,8 @@ class Summary:
 
 @dataclass(slots=True)
 class _Sight:
-    """What one listing showed: its window, whether it was read to the end, and the creation time of each operation.
+    """What one listing showed: its window, whether it was read to the end, the creation time of each operation, and how
+    many POSTs it settled.
 
     `stops_all` says that Catena does not answer anybody now: the other connections stay due.
     """
@@ -59,6 +65,7 @@ class _Sight:
     problem: str = ""
     stops_all: bool = False
     created: list[datetime] = field(default_factory=list)
+    bound: int = 0
 
 
 def look(client: CatenaClient, now: datetime) -> Summary:
@@ -76,9 +83,9 @@ def look(client: CatenaClient, now: datetime) -> Summary:
     for connection, attempts in groups.items():
         sights = [_list(client, connection, since, until, now) for since, until in _spans(attempts, now)]
         summary.problems += [f"{connection}: {sight.problem}" for sight in sights if sight.problem]
-        summary.bound += match(now)
-        for attempt in attempts:
-            _conclude(attempt, sights, now, summary)
+        summary.bound += sum(sight.bound for sight in sights)
+        for some in batched(attempts, CONCLUDED_AT_ONCE):
+            _conclude(some, sights, now, summary)
         if any(sight.stops_all for sight in sights):
             break
     return summary
@@ -109,6 +116,7 @@ def _list(client: CatenaClient, connection: Connection, since: datetime, until: 
     try:
         for page in batched(listing, RECORDS_AT_ONCE):
             mirror.apply_listed(page, now)
+            sight.bound += match(now)  # what a page shows is settled, whatever becomes of the next one
             sight.created += [record.created_at for record in page if record.created_at]
     except errors.CatenaError as error:
         sight.problem = str(error)[:300]
@@ -122,27 +130,34 @@ def _list(client: CatenaClient, connection: Connection, since: datetime, until: 
     return sight
 
 
-def _conclude(attempt: SendAttempt, sights: Sequence[_Sight], now: datetime, summary: Summary) -> None:
-    summary.looked += 1
-    attempt.refresh_from_db()
-    if attempt.operation_id is not None:
+def _conclude(attempts: Sequence[SendAttempt], sights: Sequence[_Sight], now: datetime, summary: Summary) -> None:
+    """Keeps what was seen of those that were not found, plans their next look, and asks a person where looking is over."""
+    summary.looked += len(attempts)
+    related = ("message__connection", "message__sender", "message__recipient", "message__reply_to")
+    left = list(unsettled().filter(pk__in=[attempt.pk for attempt in attempts]).select_related(*related))
+    if not left:
         return
+    near = nearest(left)
+    with transaction.atomic():
+        Look.objects.bulk_create(_seen(attempt, sights, near[attempt.pk], now) for attempt in left)
+        _plan_next(left, now)
+    open_ = [attempt for attempt in left if attempt.message.state == S.UNKNOWN]
+    prefetch_related_objects(
+        open_, Prefetch("searches", Look.objects.only("attempt", "is_complete", "at", "newest_at"))
+    )
+    test = self_test(left[0].message.connection_id)
+    for attempt in open_:
+        found = absence(attempt, list(attempt.searches.all()), test)
+        question = question_for(attempt.message, attempt, found, now)
+        if question is not None:
+            summary.asked += ask(attempt.message_id, question, REASONS[question])
+
+
+def _seen(attempt: SendAttempt, sights: Sequence[_Sight], near: list[dict[str, Any]], now: datetime) -> Look:
     since, until = window_of(attempt)
     sight = next(one for one in sights if one.since <= since and min(until, now) <= one.until)
-    _keep(attempt, sight, now)
-    _plan_next(attempt, now)
-    message = attempt.message
-    if message.state == S.UNKNOWN:
-        found = absence(attempt, list(attempt.searches.all()), self_test(message.connection_id))
-        question = question_for(message, attempt, found, now)
-        if question is not None:
-            summary.asked += ask(message.pk, question, REASONS[question])
-
-
-def _keep(attempt: SendAttempt, sight: _Sight, now: datetime) -> None:
-    since, until = window_of(attempt)
     shown = [moment for moment in sight.created if since <= moment]
-    Look.objects.create(
+    return Look(
         attempt=attempt,
         at=now,
         window_from=since,
@@ -150,15 +165,22 @@ def _keep(attempt: SendAttempt, sight: _Sight, now: datetime) -> None:
         is_complete=sight.is_complete,
         read_count=len(shown),
         newest_at=max(shown, default=None),
-        nearest=nearest(attempt, attempt.message),
+        nearest=near,
         problem=sight.problem,
     )
 
 
-def _plan_next(attempt: SendAttempt, now: datetime) -> None:
-    ended, asked = attempt.finished_at or attempt.posting_at, ask_at(attempt, attempt.message.priority)
-    following = next_look(ended, attempt.looks + 1, now, asked)
-    unsettled().filter(pk=attempt.pk).update(looks=F("looks") + 1, next_look_at=following)
+def _plan_next(attempts: Sequence[SendAttempt], now: datetime) -> None:
+    """In one statement; a POST that was settled meanwhile is left alone."""
+    planned = [When(pk=attempt.pk, then=Value(_next_look_of(attempt, now))) for attempt in attempts]
+    unsettled().filter(pk__in=[attempt.pk for attempt in attempts]).update(
+        looks=F("looks") + 1, next_look_at=Cast(Case(*planned), DateTimeField())
+    )
+
+
+def _next_look_of(attempt: SendAttempt, now: datetime) -> datetime | None:
+    ended = attempt.finished_at or attempt.posting_at
+    return next_look(ended, attempt.looks + 1, now, ask_at(attempt, attempt.message.priority))
 
 
 def next_look(ended: datetime, looks: int, now: datetime, asked: datetime) -> datetime | None:

@@ -1,12 +1,12 @@
 """Which operation is which lost POST: one to one, by what was sent, where and when. Asks Catena nothing."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from messaging import outbox
 from messaging.mirror import CREATED_AFTER, CREATED_BEFORE
@@ -20,6 +20,8 @@ SEVERAL_REASON = "Several operations at Catena could be this message"
 # Of one text to one driver, more than this many lost POSTs at once are nobody's ordinary day.
 AT_ONCE = 1000
 NEAREST = 3
+# Of operations that share a driver or a text with what is looked for, more are not weighed.
+MOST_NEAR = 5000
 # How long after a POST an operation still counts as near it, for the evidence.
 NEAR = timedelta(minutes=30)
 
@@ -126,22 +128,47 @@ def ask(message_id: int, question: Question, reason: str) -> bool:
     return bool(asked)
 
 
-def nearest(attempt: SendAttempt, message: Message) -> list[dict[str, Any]]:
-    """Free operations near a POST that share its driver or its text, the closest first, with the fields that differ."""
-    since, until = attempt.posting_at - CREATED_BEFORE, (attempt.finished_at or attempt.posting_at) + NEAR
-    near = unbound(Operation.objects.filter(connection_id=message.connection_id, resource="message"))
-    rows = near.filter(catena_created_at__range=(since, until)).exclude(fingerprint=attempt.fingerprint)
-    ours = outbox.draft_of(message).body()
+def nearest(attempts: Sequence[SendAttempt]) -> dict[int, list[dict[str, Any]]]:
+    """For each POST of one connection, by its id: the free operations near it that share its driver or its text without
+    being it, the closest first, with the fields that differ. One query for all of them.
+    """
+    ours = {attempt.pk: outbox.draft_of(attempt.message).body() for attempt in attempts}
+    around = {attempt.pk: _around(attempt) for attempt in attempts}
+    rows = unbound(
+        Operation.objects.filter(connection_id=attempts[0].message.connection_id, resource="message")
+    ).filter(
+        Q(payload__recipient_id__in={body["recipient_id"] for body in ours.values()})
+        | Q(payload__message_text__in={body["message_text"] for body in ours.values()}),
+        catena_created_at__range=(
+            min(since for since, _ in around.values()),
+            max(until for _, until in around.values()),
+        ),
+    )
+    shown = list(
+        rows.order_by("catena_created_at").values("catena_id", "catena_created_at", "payload", "fingerprint")[
+            :MOST_NEAR
+        ]
+    )
+    return {attempt.pk: _nearest(attempt, ours[attempt.pk], around[attempt.pk], shown) for attempt in attempts}
+
+
+def _around(attempt: SendAttempt) -> tuple[datetime, datetime]:
+    return attempt.posting_at - CREATED_BEFORE, (attempt.finished_at or attempt.posting_at) + NEAR
+
+
+def _nearest(
+    attempt: SendAttempt, ours: Mapping[str, Any], around: tuple[datetime, datetime], shown: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     found = []
-    for operation in rows.annotate(apart=F("catena_created_at") - attempt.posting_at).order_by("catena_created_at")[
-        :AT_ONCE
-    ]:
-        differing = [name for name in ours if str(operation.payload.get(name) or "") != str(ours[name] or "")]
+    for row in shown:
+        created = row["catena_created_at"]
+        if row["fingerprint"] == attempt.fingerprint or not around[0] <= created <= around[1]:
+            continue
+        differing = [name for name in ours if str(row["payload"].get(name) or "") != str(ours[name] or "")]
         if "recipient_id" not in differing or "message_text" not in differing:
-            apart = abs((operation.catena_created_at - attempt.posting_at).total_seconds())
-            found.append((apart, operation, differing))
-    found.sort(key=lambda row: row[0])
+            found.append((abs(created - attempt.posting_at), row, differing))
+    found.sort(key=lambda one: one[0])
     return [
-        {"id": str(operation.catena_id), "created_at": operation.catena_created_at.isoformat(), "differs": differing}
-        for _, operation, differing in found[:NEAREST]
+        {"id": str(row["catena_id"]), "created_at": row["catena_created_at"].isoformat(), "differs": differing}
+        for _, row, differing in found[:NEAREST]
     ]
