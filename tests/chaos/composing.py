@@ -4,6 +4,7 @@ import http.client
 import random
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
@@ -72,10 +73,14 @@ class Page:
 
 @dataclass
 class Plan:
-    """Who writes what: `total` messages over the places, spread evenly over `seconds`."""
+    """Who writes what: `total` messages over the places, spread evenly over `seconds`, and nothing while `is_full`.
+
+    A machine that is too slow for this pace gets more time; it is not buried under what nobody could have written.
+    """
 
     total: int
     seconds: float
+    is_full: Callable[[], bool] = lambda: False
     began: float = field(default_factory=time.monotonic)
 
     def is_due(self, number: int) -> float:
@@ -121,6 +126,11 @@ class Writers:
             thread.join()
 
     @property
+    def progress(self) -> float:
+        """From 0 to 1."""
+        return len(self.written) / self._plan.total
+
+    @property
     def are_done(self) -> bool:
         return not any(thread.is_alive() for thread in self._threads)
 
@@ -131,6 +141,8 @@ class Writers:
         turns = [0] * len(places)
         for number in range(first, self._plan.total, step):
             self.stop.wait(max(0.0, self._plan.is_due(number)))
+            while self._plan.is_full() and not self.stop.is_set():
+                self.stop.wait(0.2)
             if self.stop.is_set():
                 return
             at = rng.randrange(len(places))

@@ -16,6 +16,8 @@ CALM_SECONDS = 60.0
 GATES_CLOSED = "SELECT count(*) FROM messaging_auditentry WHERE action = 'gate_closed'"
 # How fast acts follow each other, and how fast people write at most: what two processors carry.
 ACTS_A_SECOND, WRITES_A_SECOND = 2.5, 25.0
+# With more on their way the machine is behind, and people write no more until it has caught up.
+MOST_OPEN = 120
 
 
 @dataclass(frozen=True)
@@ -95,14 +97,14 @@ class _Run:
         from tests.chaos.person import People
         from tests.chaos.watch import Watch
 
-        options, seconds = self.options, self.options.seconds
+        options = self.options
         self.people = People(self.cast.deciders, options.seed)
         self.watch = Watch(self.installation.server.url_of("chaos"))
         ports = [web.port for web in self.webs]
-        plan = Plan(options.sends, seconds)
+        plan = Plan(options.sends, options.seconds, lambda: self.watch.open > MOST_OPEN)
         self.writers = Writers(ports, self.cast.authors, self.cast.places, plan, options.seed, options.writers)
         dose = Dose(options.kills, options.pauses, options.stops)
-        self.mayhem = Mayhem(self.installation, self.workers, self.webs, dose, seconds, self.rng)
+        self.mayhem = Mayhem(self.installation, self.workers, self.webs, dose, lambda: self.writers.progress, self.rng)
         self.installation.catena.rule(fault_share=options.faults, late_list_share=0.05, late_list_delay=4.0)
         self.writers.start()
         self.people.start()

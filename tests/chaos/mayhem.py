@@ -3,14 +3,15 @@
 import random
 import signal
 import threading
-import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.chaos.installation import Installation, Web, Worker
 
 WEB_SHARE = 0.06
 SUPERVISOR_BEAT = 0.03
+ACT_BEAT = 0.02
 DOWN_SECONDS = 0.6
 MOST_EXITS = 300
 
@@ -24,13 +25,16 @@ class Dose:
 
 @dataclass
 class Mayhem:
-    """Spreads its acts over `seconds`. A supervisor keeps as many workers and webs alive as there were at the start."""
+    """Spreads its acts over a run, whose `progress` goes from 0 to 1.
+
+    A supervisor keeps as many workers and webs alive as there were at the start.
+    """
 
     installation: Installation
     workers: list[Worker]
     webs: list[Web]
     dose: Dose
-    seconds: float
+    progress: Callable[[], float]
     rng: random.Random
     done: Counter[str] = field(default_factory=Counter)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -67,11 +71,11 @@ class Mayhem:
     def _act(self) -> None:
         acts = ["kill"] * self.dose.kills + ["pause"] * self.dose.pauses + ["crash"] * self.dose.stops
         self.rng.shuffle(acts)
-        moments = sorted(self.rng.uniform(0, self.seconds) for _ in acts)
-        began = time.monotonic()
+        moments = sorted(self.rng.random() for _ in acts)
         for moment, act in zip(moments, acts, strict=True):
-            if self.stop.wait(max(0.0, began + moment - time.monotonic())):
-                return
+            while self.progress() < moment:
+                if self.stop.wait(ACT_BEAT):
+                    return
             getattr(self, f"_{act}")()
 
     def _kill(self) -> None:

@@ -1,4 +1,4 @@
-"""Times how long a POST whose answer was lost stays unknown before its operation is bound to it."""
+"""Times how long a POST whose answer was lost stays unknown before its operation is bound to it, and counts what is open."""
 
 import threading
 from datetime import UTC, datetime
@@ -10,14 +10,19 @@ BOUND = """
 SELECT a.id, a.finished_at FROM messaging_sendattempt a
 WHERE a.outcome IN ('ambiguous', 'lost') AND a.operation_id IS NOT NULL
 """
+OPEN = "SELECT count(*) FROM messaging_message WHERE state IN ('queued', 'claimed', 'posting', 'unknown')"
 
 
 class Watch:
-    """Looks twice a second on a thread of its own. A late answer of the worker itself is no matter of this."""
+    """Looks twice a second on a thread of its own. A late answer of the worker itself is no matter of this.
+
+    `open` is how many messages were on their way at the last look.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._found: dict[int, float] = {}
+        self.open = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -37,6 +42,7 @@ class Watch:
         try:
             with psycopg.connect(self._url, connect_timeout=2) as link:
                 rows = link.execute(BOUND).fetchall()
+                self.open = link.execute(OPEN).fetchone()[0]  # type: ignore[index]
         except psycopg.OperationalError:
             return  # it is being crashed on purpose
         now = datetime.now(UTC)
