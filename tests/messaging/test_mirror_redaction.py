@@ -24,7 +24,7 @@ names = st.one_of(
 values = st.one_of(st.just(CANARY), st.text(max_size=20).map(lambda text: f"{text}\r\nSet-Cookie: {CANARY}"))
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.dictionaries(names, values, max_size=8))
 def test_no_header_outside_the_list_survives_in_any_spelling(headers: dict[str, str]) -> None:
     kept = mirror.redact_headers(headers)

@@ -127,7 +127,7 @@ def test_the_command_says_when_it_is_ready_and_stops_on_a_signal(tmp_path: Path,
 
     os.kill(process.pid, number)
 
-    assert process.communicate(timeout=5) == ("", "")
+    assert process.communicate(timeout=60) == ("", "")
     assert f"http://127.0.0.1:{port}" in ready
     assert (process.returncode, accepted, journal.read_text()) == (0, 0, "")
 
@@ -138,7 +138,7 @@ def test_a_port_in_use_gets_one_clear_sentence() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         process = start("--port", str(taken.getsockname()[1]))
-        _, error = process.communicate(timeout=10)
+        _, error = process.communicate(timeout=60)
 
     assert process.returncode == 1
     assert "Address already in use" in error
