@@ -76,11 +76,7 @@ def look(client: CatenaClient, now: datetime) -> Summary:
     summary = Summary(bound=match(now))
     if gates.reading_paused_until(now) is not None:
         return summary
-    due = unsettled().filter(next_look_at__lte=now).select_related("message__connection")
-    groups: dict[Connection, list[SendAttempt]] = defaultdict(list)
-    for attempt in due.order_by("next_look_at", "id")[:AT_ONCE]:
-        groups[attempt.message.connection].append(attempt)
-    for connection, attempts in groups.items():
+    for connection, attempts in _groups(now):
         sights = [_list(client, connection, since, until, now) for since, until in _spans(attempts, now)]
         summary.problems += [f"{connection}: {sight.problem}" for sight in sights if sight.problem]
         summary.bound += sum(sight.bound for sight in sights)
@@ -89,6 +85,18 @@ def look(client: CatenaClient, now: datetime) -> Summary:
         if any(sight.stops_all for sight in sights):
             break
     return summary
+
+
+def _groups(now: datetime) -> list[tuple[Connection, list[SendAttempt]]]:
+    """What is due, by connection: on all of them first what was lost a short while ago, which most often is found, and by a
+    short listing; then what was looked for in vain again and again, whose listings reach far back.
+    """
+    due = unsettled().filter(next_look_at__lte=now).select_related("message__connection")
+    groups: dict[tuple[bool, Connection], list[SendAttempt]] = defaultdict(list)
+    for attempt in due.order_by("next_look_at", "id")[:AT_ONCE]:
+        groups[attempt.looks >= len(SCHEDULE), attempt.message.connection].append(attempt)
+    recent_first = sorted(groups.items(), key=lambda group: group[0][0])
+    return [(connection, attempts) for (_, connection), attempts in recent_first]
 
 
 def _spans(attempts: Sequence[SendAttempt], now: datetime) -> list[tuple[datetime, datetime]]:

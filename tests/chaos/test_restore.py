@@ -73,7 +73,7 @@ def test_a_restored_backup_sends_nothing_before_the_unlock_and_nothing_twice_aft
             workers.environment["VAR_DIR"] = str(tmp_path / "new")  # a machine that has sent nothing yet
             for _ in range(2):
                 workers.start()
-            wait_for(lambda: models.Restore.objects.filter(surveyed_at__isnull=False).exists(), 60, every=0.2)
+            wait_for(lambda: models.Restore.objects.filter(surveyed_at__isnull=False).exists(), 240, every=0.2)
             assert models.Gate.objects.get(connection=None).state == GateState.LOCKED
             assert models.Restore.objects.get().cause == models.RestoreCause.IDENTITY, "a dump has tables of its own"
             assert server.world.posts_seen == sent, "nothing was sent before the unlock"
@@ -84,7 +84,7 @@ def test_a_restored_backup_sends_nothing_before_the_unlock_and_nothing_twice_aft
             )
             assert restore.survey["asked_count"] == 1
             compose(author, talks, "later", 4)
-            wait_for(lambda: _has_settled(talks), 60, every=0.2)
+            wait_for(lambda: _has_settled(talks), 120, every=0.2)
             workers.stop()
         finally:
             workers.kill_all()

@@ -98,6 +98,29 @@ def test_a_lost_answer_is_found_and_the_life_goes_on(
     assert catena.world.posts_seen == 1
 
 
+def test_the_newly_lost_is_looked_for_before_the_long_lost_and_in_a_listing_of_its_own(
+    talk: models.Conversation, mara: models.User, catena_client: CatenaClient, catena: SimulatorServer, monkeypatch: Any
+) -> None:
+    since: list[datetime] = []
+    listing = catena_client.list_operations
+
+    def noted(**asked: Any) -> Any:
+        since.append(asked["from_datetime"])
+        return listing(**asked)
+
+    monkeypatch.setattr(catena_client, "list_operations", noted)
+    old = lost(talk, mara, catena, catena_client, "Call the office", accepted=False)
+    long_ago = now() - timedelta(minutes=50)
+    models.SendAttempt.objects.update(posting_at=long_ago, finished_at=long_ago, looks=7, next_look_at=now() - MINUTE)
+    models.Message.objects.filter(pk=old.pk).update(detached=True)
+    new = lost(talk, mara, catena, catena_client, "Dock 4 is free")
+    summary = reconcile.look(catena_client, now() + timedelta(seconds=6))
+    assert (summary.looked, summary.bound, len(since)) == (2, 1, 2)
+    assert since[0] > long_ago > since[1]
+    assert fresh(new).operation is not None
+    assert attempt_of(old).searches.count() == 1
+
+
 def test_what_another_door_brought_in_is_bound_without_asking_catena(
     talk: models.Conversation, mara: models.User, catena: SimulatorServer, catena_client: CatenaClient
 ) -> None:
