@@ -7,11 +7,11 @@ from tests.chaos.cast import Cast
 from tests.chaos.composing import Page, Writers, Written, compose
 
 
-def compose_closers(cast: Cast, writers: Writers, ports: list[int]) -> list[Written]:
-    """One to the `closing` driver of each connection, to whom nobody has written before."""
+def compose_closers(cast: Cast, writers: Writers, ports: list[int], turn: int) -> list[Written]:
+    """One to the `closing` driver of each connection, to whom nobody else writes. `turn` counts from 1."""
     page = Page(ports, random.Random(0))
     page.cookies = writers.cookies_of(cast.authors[0])
-    closers = [Written(f"closing {place.connection}", place, 1, uuid4()) for place in cast.closing]
+    closers = [Written(f"closing {place.connection} {turn}", place, turn, uuid4()) for place in cast.closing]
     for one in closers:
         compose(page, one, random.Random(0), writers.errors)
     return closers

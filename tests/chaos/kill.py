@@ -1,18 +1,22 @@
 """The kill harness: the whole product under load, while its processes and its database die at random (plan, T1 and T1c)."""
 
+import itertools
 import random
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from tests.chaos import evidence, verdict
+from tests.chaos.composing import Written
 from tests.chaos.installation import Installation, Tempo, wait_until
 from tests.chaos.mayhem import Dose, Mayhem
 from tests.chaos.rest import is_at_rest
 
 CALM_SECONDS = 60.0
+# How long a run that calms down may be without a new message.
+CLOSING_BEAT = 20.0
 GATES_CLOSED = "SELECT count(*) FROM messaging_auditentry WHERE action = 'gate_closed'"
 # How fast acts follow each other, and how fast people write at most: what two processors carry.
 ACTS_A_SECOND, WRITES_A_SECOND = 2.5, 25.0
@@ -58,6 +62,7 @@ class _Run:
         self.options, self.installation = options, installation
         self.rng = random.Random(options.seed)
         self.cast = fill(options.conversations, options.connections)
+        self.closers: list[Written] = []
         self.workers = [installation.worker() for _ in range(options.workers)]
         self.webs = [installation.web() for _ in range(options.webs)]
         for web in self.webs:
@@ -117,20 +122,25 @@ class _Run:
         """No more harm; how long it took until nothing moved any more, at most a minute."""
         self.installation.catena.rule(fault_share=0.0, late_list_share=0.0)
         began = time.monotonic()
-        self._close_connections()
         with suppress(RuntimeError):  # the verdict says what still moves
-            wait_until(self._is_at_rest, CALM_SECONDS - (time.monotonic() - began), "rest")
+            self._come_to_rest(began)
             wait_until(self._is_all_found, CALM_SECONDS - (time.monotonic() - began), "all found", every=1.0)
         self.watch.close()
         return time.monotonic() - began
 
-    def _close_connections(self) -> None:
-        """One more message on each connection to a driver of its own: ordinary traffic that goes on, and so the proof that
-        a listing is fresh.
+    def _come_to_rest(self, began: float) -> None:
+        """Ordinary traffic goes on, one message on each connection at a time to a driver of its own: without a newer one no
+        listing is known to be fresh. Raises RuntimeError when something still moves after a minute.
         """
         from tests.chaos.closing import compose_closers
 
-        self.closers = compose_closers(self.cast, self.writers, [web.port for web in self.webs])
+        for turn in itertools.count(1):
+            ports = [web.port for web in self.webs]
+            self.closers += compose_closers(self.cast, self.writers, ports, turn)
+            left = CALM_SECONDS - (time.monotonic() - began)
+            with suppress(RuntimeError) if left > CLOSING_BEAT else nullcontext():
+                wait_until(self._is_at_rest, min(left, CLOSING_BEAT), "rest")
+                return
 
     def _is_at_rest(self) -> bool:
         return is_at_rest(self._url, self.options.seed)

@@ -7,6 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -175,12 +176,21 @@ class Soak:
         places, self.cast = self.cast, type(self.cast)(self.cast.authors, [], self.cast.closing, [])
         for _ in range(3):
             self.compose(len(places.closing) * 2, seconds=LAG / 3)
-        self._await(self._is_at_rest, 60.0, "rest")
+        self._come_to_rest()
         self._await(self._is_all_bound, 60.0, "every accepted POST is bound once listings have caught up")
         people.close()
         self.findings += people.errors
         self.figures["decisions"] = dict(people.counts)
         return time.monotonic() - began
+
+    def _come_to_rest(self) -> None:
+        """Ordinary traffic goes on meanwhile: without a newer message no listing is known to be fresh."""
+        for _ in range(3):
+            with suppress(RuntimeError):
+                wait_until(self._is_at_rest, 20.0, "rest", every=0.2)
+                return
+            self.compose(len(self.cast.places), seconds=1.0)
+        self._await(self._is_at_rest, 20.0, "rest")
 
     def _is_at_rest(self) -> bool:
         return is_at_rest(self.url, self.seed)
