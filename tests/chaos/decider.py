@@ -31,7 +31,7 @@ def _decide(kind: str, name: str) -> str:
     from messaging import models, reconcile
     from messaging.states import DecisionKind
 
-    message = models.Message.objects.get(state="needs_decision")
+    message = models.Message.objects.get(state__in=["needs_decision", "unknown"])
     user = models.User.objects.get(username=name)
     seen = reconcile.stamp(message)
     sys.stdout.write("ready\n")
