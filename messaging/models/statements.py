@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.backends.utils import CursorWrapper
 from psycopg import RawCursor
 
@@ -52,7 +52,9 @@ def prepared_cursor() -> CursorWrapper:
     """
     if not settings.PREPARED_STATEMENTS:
         return connection.cursor()
-    connection.ensure_connection()
+    # `connection` without its proxy, which would look it up at each mention
+    database = connections[DEFAULT_DB_ALIAS]
+    database.ensure_connection()
     # What `connection.cursor()` does with a cursor of its own choosing; Django's stubs do not know it.
-    prepared: CursorWrapper = connection._prepare_cursor(PreparedCursor(connection.connection))  # type: ignore[attr-defined]
+    prepared: CursorWrapper = database._prepare_cursor(PreparedCursor(database.connection))  # type: ignore[attr-defined]
     return prepared

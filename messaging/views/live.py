@@ -46,7 +46,8 @@ CANONICAL = {"ops": "operations", "connections": "connections"}
 def live_poll(request: PersonRequest) -> HttpResponse:
     """204 when nothing changed; else the changed rows, the counts, one announcement and a fresh poller."""
     view, scope = request.GET.get("v", ""), _scope(request.GET)
-    if not request.htmx:
+    # What `request.htmx` asks, without parsing every header of what each open page sends every few seconds
+    if request.META.get("HTTP_HX_REQUEST") != "true":
         return redirect(_canonical(request.user, view, scope))
     if view not in PAINTERS:
         raise Http404
