@@ -131,7 +131,7 @@ def list_context(user: User, chosen: Chosen, look: live.Glance, now: datetime, o
         "rows": listed,
         "newer": _newer(chosen, listed),
         "older": chosen.url(before=write_key(keyset(listed, "last_at", last=True))) if listed and has_more else "",
-        "newest": micros(max(row["last_at"] for row in [*page.rows, *page.pinned])) if page.rows or page.pinned else 0,
+        "newest": str(max((micros(row["last_at"]) for row in [*page.rows, *page.pinned]), default=0)),
         "strip": [(word, label, chosen.url(show="" if word == "all" else word)) for word, label in SHOWS.items()],
         "priorities": Priority.choices,
         "q": chosen.query() if chosen.is_first_page else chosen.query(page="2"),
@@ -166,6 +166,7 @@ def thread_context(user: User, found: Head, look: live.Glance, now: datetime, be
         "older_key": write_key(keyset(rows, "occurred_at", last=False)) if has_older else "",
         "unread_from": None if before else _first_unread(rows, found.read_through),
         "read_through": found.unread_through,
+        "is_opened": False,
     }
 
 
@@ -177,6 +178,7 @@ def context_pane(found: Head, gates: ClosedGates, now: datetime) -> Context:
     """What is known of the driver's connection: whether it can send, how it fares, how fresh its replies are."""
     connection = found.connection
     return {
+        "connection_url": f"/connections/{connection.catena_id}/",
         "freshness": freshness(connection, now),
         "health": health(connection.sending_obstacle, found.counts),
         "gate": gates.get(None) or gates.get(connection.pk),
@@ -211,8 +213,9 @@ def composer_context(
         "priority": priority if priority in Priority.values else Priority.MEDIUM.value,
         "priorities": Priority.choices,
         "quote": quote,
-        "text_limit": settings.MESSAGE_TEXT_LIMIT,
+        "text_limit": str(settings.MESSAGE_TEXT_LIMIT),
         "unsettled": found.unsettled,
+        "errors": (),
         "first_name": next(iter(found.driver.name.split()), "the driver"),
     }
 
