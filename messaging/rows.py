@@ -105,7 +105,8 @@ _names: dict[str, tuple[str, ...]] = {}
 MOST_NAMED = 200
 
 
-def _read(sql: str, parameters: dict[str, Any]) -> list[Row]:
+def read(sql: str, parameters: dict[str, Any]) -> list[Row]:
+    """The rows of a statement by its columns' names. One query."""
     with prepared_cursor() as cursor:
         cursor.execute(sql, parameters)
         names = _names.get(sql)
@@ -175,7 +176,7 @@ def inbox_rows(
         urgent, _ = _inbox_where(user, InboxFilter(show="attention"))
         pins = _CONVERSATION.replace("FALSE AS is_pin", "TRUE AS is_pin", 1)
         sql = f"({pins} WHERE {urgent} ORDER BY {newest} LIMIT {pinned}) UNION ALL {sql}"
-    found = [conversation_row(row, now, gates) for row in _read(sql, values)]
+    found = [conversation_row(row, now, gates) for row in read(sql, values)]
     above = [row for row in found if row["is_pin"]]
     page = found[len(above) :]
     shown = page[:size]
@@ -218,15 +219,15 @@ def changed_rows(user: User, conversation_id: int | None, since: Cursor, now: da
     parts = [f"SELECT 'c' AS kind, to_jsonb(t) AS body FROM ({_changed_conversations(user)}) t"]
     if conversation_id is not None:
         parts.append(f"SELECT 'm' AS kind, to_jsonb(t) AS body FROM ({_changed_messages(user)}) t")
-    found = _read(" UNION ALL ".join(parts), values)
-    viewer = _viewer(user, now, gates)
+    found = read(" UNION ALL ".join(parts), values)
     bodies: dict[str, list[Row]] = {"c": [], "m": []}
     for row in found:
         bodies[row["kind"]].append(_revive(row["body"]))
-    return Changes(
-        conversations=[conversation_row(row, now, gates) for row in bodies["c"]],
-        bubbles=[bubble_row(row, viewer) for row in bodies["m"]],
-    )
+    conversations = [conversation_row(row, now, gates) for row in bodies["c"]]
+    if not bodies["m"]:
+        return Changes(conversations, [])
+    viewer = _viewer(user, now, gates)
+    return Changes(conversations, [bubble_row(row, viewer) for row in bodies["m"]])
 
 
 def _changed_conversations(user: User) -> str:
@@ -276,7 +277,7 @@ ORDER BY t.occurred_at, t.id"""
 
 def bubble(user: User, message_id: int, now: datetime, gates: ClosedGates) -> Row:
     """One message as `changed_rows` gives it. The caller has found it through `visible_to`. One query."""
-    found = _read(_with_neighbours(f"{_MESSAGE} WHERE m.id = %(message)s"), {"message": message_id})
+    found = read(_with_neighbours(f"{_MESSAGE} WHERE m.id = %(message)s"), {"message": message_id})
     return bubble_row(found[0], _viewer(user, now, gates))
 
 
@@ -314,7 +315,7 @@ def thread_rows(
     if before:
         where += " AND (m.occurred_at, m.id) < (%(key_at)s, %(key_id)s)"
         values.update(key_at=before[0], key_id=before[1])
-    found = _read(f"{_MESSAGE} WHERE {where} ORDER BY m.occurred_at DESC, m.id DESC LIMIT {PAGE_SIZE + 1}", values)
+    found = read(f"{_MESSAGE} WHERE {where} ORDER BY m.occurred_at DESC, m.id DESC LIMIT {PAGE_SIZE + 1}", values)
     viewer = _viewer(user, now, gates)
     page = [message_row(row, viewer) for row in reversed(found[:PAGE_SIZE])]
     mark_runs(page)
