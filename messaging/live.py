@@ -142,8 +142,9 @@ class Glance:
 
 def changed_sql(alias: str) -> str:
     """A condition on `alias.changed_xid`; takes the parameters `lowest` and `since` of `cursor_parameters`."""
+    # A planner that does not know the values expects a third of a table beyond one bound, and little between two.
     return (
-        f"({alias}.changed_xid >= %(lowest)s AND NOT "
+        f"({alias}.changed_xid BETWEEN %(lowest)s AND {2**63 - 1} AND NOT "
         f"pg_visible_in_snapshot({alias}.changed_xid::text::xid8, %(since)s::pg_snapshot))"
     )
 

@@ -16,6 +16,8 @@ PLACEHOLDER = re.compile(r"%(?:%|s|\((\w+)\)s)")
 class PreparedCursor(RawCursor[Any]):
     """Asks PostgreSQL to keep each statement, so that asking again costs neither text to build nor a plan to find.
 
+    Its one plan must serve all values (the settings say so): no statement for here whose best plan hangs on them.
+
     Takes placeholders as Django writes them, `%s` or `%(name)s`. They are numbered here and not by the driver, which looks
     for them anew at each execution of a statement as long as a page's.
     """

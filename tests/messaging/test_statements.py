@@ -51,3 +51,17 @@ def test_values_find_their_placeholders_by_name_whatever_else_is_given() -> None
     with prepared_cursor() as cursor:
         cursor.execute("SELECT %(b)s::int - %(a)s::int, %(b)s::text", {"a": 1, "unused": object(), "b": 3})
         assert cursor.fetchone() == (2, "3")
+
+
+def test_a_statement_has_one_plan_whatever_its_values() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW plan_cache_mode")
+        assert cursor.fetchone() == ("force_generic_plan",)
+    with prepared_cursor() as cursor:
+        for value in range(3):
+            cursor.execute("SELECT %(value)s::int + 8148", {"value": value})
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE %s", ["%8148%"]
+        )
+        assert cursor.fetchall() == [(3, 0)]
