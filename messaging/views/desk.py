@@ -14,7 +14,18 @@ from messaging.insight.health import health
 from messaging.insight.meanings import span
 from messaging.models import Connection, Message, User
 from messaging.models.outlook import ClosedGates
-from messaging.rows import InboxFilter, Row, fleet_choices, inbox_rows, keyset, micros, read_key, thread_rows, write_key
+from messaging.rows import (
+    EPOCH,
+    InboxFilter,
+    Row,
+    fleet_choices,
+    inbox_rows,
+    keyset,
+    micros,
+    read_key,
+    thread_rows,
+    write_key,
+)
 from messaging.states import Priority
 from messaging.threads import Head, head
 from messaging.views.paused import of_connection
@@ -131,7 +142,7 @@ def list_context(user: User, chosen: Chosen, look: live.Glance, now: datetime, o
         "rows": listed,
         "newer": _newer(chosen, listed),
         "older": chosen.url(before=write_key(keyset(listed, "last_at", last=True))) if listed and has_more else "",
-        "newest": str(max((micros(row["last_at"]) for row in [*page.rows, *page.pinned]), default=0)),
+        "newest": str(micros(max((row["last_at"] for row in [*page.rows, *page.pinned]), default=EPOCH))),
         "strip": [(word, label, chosen.url(show="" if word == "all" else word)) for word, label in SHOWS.items()],
         "priorities": Priority.choices,
         "q": chosen.query() if chosen.is_first_page else chosen.query(page="2"),
@@ -230,6 +241,8 @@ def quoted(user: User, found: Head, key: str) -> Row | None:
 
 def message_in(user: User, found: Head, key: str) -> Message | None:
     """A message of this conversation by uuid; None for anything else."""
+    if not key:
+        return None
     try:
         wanted = UUID(key)
     except ValueError:
