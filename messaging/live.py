@@ -10,6 +10,7 @@ import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Self
 
 from django.db.models import BooleanField, Func, Q, Value
@@ -85,6 +86,13 @@ class Scope:
     conversation_id: int | None = None
     message_id: int | None = None
 
+    @property
+    def condition(self) -> str:
+        """An SQL condition that holds for the page's messages, with `{}` for their alias; empty when all are meant."""
+        if self.message_id is not None:
+            return "{}.id = %(message)s"
+        return "" if self.conversation_id is None else "{}.conversation_id = %(conversation)s"
+
 
 @dataclass(frozen=True, slots=True)
 class Own:
@@ -134,8 +142,9 @@ class Glance:
 
 def changed_sql(alias: str) -> str:
     """A condition on `alias.changed_xid`; takes the parameters `lowest` and `since` of `cursor_parameters`."""
+    # A planner that does not know the values expects a third of a table beyond one bound, and little between two.
     return (
-        f"({alias}.changed_xid >= %(lowest)s AND NOT "
+        f"({alias}.changed_xid BETWEEN %(lowest)s AND {2**63 - 1} AND NOT "
         f"pg_visible_in_snapshot({alias}.changed_xid::text::xid8, %(since)s::pg_snapshot))"
     )
 
@@ -144,47 +153,37 @@ def cursor_parameters(cursor: Cursor) -> dict[str, Any]:
     return {"lowest": cursor.lowest, "since": cursor.snapshot}
 
 
-def _visible(user: User, column: str) -> str:
-    return visible_connections_sql(user, column)
-
-
-def _changed(user: User, scope: Scope) -> str:
+def _changed(mine: str, within: str) -> str:
     tables = [("messaging_message", "m"), ("messaging_conversation", "m")]
     parts = [
-        f"EXISTS (SELECT 1 FROM {table} {alias} WHERE {changed_sql(alias)} AND {_visible(user, alias + '.connection_id')})"
+        f"EXISTS (SELECT 1 FROM {table} {alias} WHERE {changed_sql(alias)} AND {mine.format(alias + '.connection_id')})"
         for table, alias in tables
     ]
-    parts.append(f"EXISTS (SELECT 1 FROM messaging_connection n WHERE {changed_sql('n')} AND {_visible(user, 'n.id')})")
-    parts.append(_gate_changed(user))
+    parts.append(f"EXISTS (SELECT 1 FROM messaging_connection n WHERE {changed_sql('n')} AND {mine.format('n.id')})")
+    parts.append(_gate_changed(mine))
     parts.append(f"EXISTS (SELECT 1 FROM messaging_readmark r WHERE r.user_id = %(user)s AND {changed_sql('r')})")
-    held = "h.state = 'queued' AND h.not_before > now() - interval '3 seconds'"
-    if scope.conversation_id is not None:
-        parts.append(
-            f"EXISTS (SELECT 1 FROM messaging_message h WHERE h.conversation_id = %(conversation)s AND {held})"
-        )
-    if scope.message_id is not None:
-        parts.append(f"EXISTS (SELECT 1 FROM messaging_message h WHERE h.id = %(message)s AND {held})")
+    if within:
+        held = "h.state = 'queued' AND h.not_before > now() - interval '3 seconds'"
+        parts.append(f"EXISTS (SELECT 1 FROM messaging_message h WHERE {within.format('h')} AND {held})")
     return " OR ".join(parts)
 
 
-def _gate_changed(user: User) -> str:
-    mine = f"(g.connection_id IS NULL OR {_visible(user, 'g.connection_id')})"
-    return f"EXISTS (SELECT 1 FROM messaging_gate g WHERE {changed_sql('g')} AND {mine})"
+def _gate_changed(mine: str) -> str:
+    in_the_way = f"(g.connection_id IS NULL OR {mine.format('g.connection_id')})"
+    return f"EXISTS (SELECT 1 FROM messaging_gate g WHERE {changed_sql('g')} AND {in_the_way})"
 
 
-def _lively(user: User, scope: Scope) -> str:
+def _lively(mine: str, within: str) -> str:
     where = (
         "l.direction = 'out' AND l.occurred_at > now() - interval '60 seconds' "
         "AND l.state IN ('waiting', 'queued', 'claimed', 'posting', 'accepted', 'unknown')"
     )
-    if scope.message_id is not None:
-        where += " AND l.id = %(message)s"
-    elif scope.conversation_id is not None:
-        where += " AND l.conversation_id = %(conversation)s"
-    return f"EXISTS (SELECT 1 FROM messaging_message l WHERE {where} AND {_visible(user, 'l.connection_id')})"
+    if within:
+        where += f" AND {within.format('l')}"
+    return f"EXISTS (SELECT 1 FROM messaging_message l WHERE {where} AND {mine.format('l.connection_id')})"
 
 
-def _own(user: User) -> str:
+def _own(mine: str) -> str:
     """The newest of the person's messages that need attention, with their number; the partial index finds them."""
     return f"""(SELECT jsonb_build_array(o.uuid, o.name, o.priority, o.state, o.reason, o.late,
       o.corrected, o.twice, o.total) FROM (
@@ -194,13 +193,17 @@ def _own(user: User) -> str:
       FROM (SELECT m.id, m.uuid, m.conversation_id, m.priority, m.state, m.reason, m.occurred_at, m.escalated_at,
           m.corrected_at, m.is_sent_twice
         FROM messaging_message m WHERE m.author_id = %(user)s AND {NEEDS_ATTENTION_SQL}
-        AND m.deleted_at IS NULL AND {_visible(user, "m.connection_id")} ORDER BY m.id DESC LIMIT {MOST_OWN}) m
+        AND m.deleted_at IS NULL AND {mine.format("m.connection_id")} ORDER BY m.id DESC LIMIT {MOST_OWN}) m
       JOIN messaging_conversation c ON c.id = m.conversation_id JOIN messaging_fleetuser d ON d.id = c.driver_id
       ORDER BY m.id DESC LIMIT 1) o)"""
 
 
-def _glance_sql(user: User, scope: Scope, *, has_cursor: bool) -> str:
-    seen = _visible(user, "c.connection_id")
+@lru_cache(maxsize=32)
+def _glance_sql(mine: str, within: str, *, has_cursor: bool) -> str:
+    """`mine` is the person's `visible_connections_sql` and `within` the page's `Scope.condition`, each with `{}` for what it
+    is asked of: a handful of statements, each as long as a page.
+    """
+    seen = mine.format("c.connection_id")
     return f"""
 SELECT look.snapshot, look.changed, look.lively,
   CASE WHEN look.changed THEN (SELECT count(*) FROM (
@@ -211,13 +214,13 @@ SELECT look.snapshot, look.changed, look.lively,
     WHERE c.last_incoming_id > {READ_THROUGH_SQL}) END,
   CASE WHEN look.changed THEN (SELECT ARRAY[count(*), coalesce(sum(c.attention_count), 0)]
     FROM messaging_conversation c WHERE c.attention_count > 0 AND {seen}) END,
-  CASE WHEN look.changed THEN {_own(user)} END,
+  CASE WHEN look.changed THEN {_own(mine)} END,
   (SELECT jsonb_agg(jsonb_build_array(g.connection_id, g.reason, extract(epoch FROM g.until),
       extract(epoch FROM g.probe_at), g.cause))
     FROM messaging_gate g WHERE g.state = 'locked' OR g.state = 'closed' AND (g.until IS NULL OR g.until > now())),
-  {f"look.changed AND {_gate_changed(user)}" if has_cursor else "TRUE"}
-FROM (SELECT pg_current_snapshot()::text AS snapshot, {_changed(user, scope) if has_cursor else "TRUE"} AS changed,
-             {_lively(user, scope)} AS lively OFFSET 0) look"""
+  {f"look.changed AND {_gate_changed(mine)}" if has_cursor else "TRUE"}
+FROM (SELECT pg_current_snapshot()::text AS snapshot, {_changed(mine, within) if has_cursor else "TRUE"} AS changed,
+             {_lively(mine, within)} AS lively OFFSET 0) look"""
 
 
 def parameters(user: User, scope: Scope, since: Cursor | None) -> dict[str, Any]:
@@ -235,8 +238,9 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None) -> G
 
     A row that is read after this look with the returned cursor's successor may be told again, never skipped.
     """
+    sql = _glance_sql(visible_connections_sql(user, "{}"), scope.condition, has_cursor=since is not None)
     with prepared_cursor() as cursor:
-        cursor.execute(_glance_sql(user, scope, has_cursor=since is not None), parameters(user, scope, since))
+        cursor.execute(sql, parameters(user, scope, since))
         snapshot, changed, lively, unread, attention, own, gates, has_gate_news = cursor.fetchone()
     return Glance(
         cursor=Cursor(int(time.time()), snapshot),
@@ -268,10 +272,12 @@ def _own_of(packed: str | None) -> Own | None:
 
 
 def _closed(gates: str | None) -> ClosedGates:
+    if gates is None:
+        return {}
     # Django hands JSON of a raw cursor over as text.
     return {
         connection_id: ClosedGate(reason, _moment(until), _moment(probe_at), cause)
-        for connection_id, reason, until, probe_at, cause in json.loads(gates or "[]")
+        for connection_id, reason, until, probe_at, cause in json.loads(gates)
     }
 
 

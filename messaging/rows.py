@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, NamedTuple
 
+from django.db import connection
 from django.utils.timezone import get_current_timezone
 
 from messaging.access import may_withdraw
@@ -105,8 +106,12 @@ _names: dict[str, tuple[str, ...]] = {}
 MOST_NAMED = 200
 
 
-def _read(sql: str, parameters: dict[str, Any]) -> list[Row]:
-    with prepared_cursor() as cursor:
+def read(sql: str, parameters: dict[str, Any], *, is_planned_once: bool = True) -> list[Row]:
+    """The rows of a statement by its columns' names. One query.
+
+    `is_planned_once` False has it planned anew, for its values: where one plan for all of them would be a bad one.
+    """
+    with prepared_cursor() if is_planned_once else connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         names = _names.get(sql)
         if names is None:
@@ -169,13 +174,16 @@ def inbox_rows(
     """A page of `size` conversations, and at most `pinned` of all those that need attention. One query."""
     where, values = _inbox_where(user, chosen)
     newest = "c.last_at DESC NULLS LAST, c.id DESC"
-    order = "c.last_at ASC, c.id ASC" if chosen.after else newest
+    # The other way through the same index
+    order = "c.last_at ASC NULLS FIRST, c.id ASC" if chosen.after else newest
     sql = f"({_CONVERSATION} WHERE {where} ORDER BY {order} LIMIT {size + 1})"
     if pinned:
         urgent, _ = _inbox_where(user, InboxFilter(show="attention"))
         pins = _CONVERSATION.replace("FALSE AS is_pin", "TRUE AS is_pin", 1)
         sql = f"({pins} WHERE {urgent} ORDER BY {newest} LIMIT {pinned}) UNION ALL {sql}"
-    found = [conversation_row(row, now, gates) for row in _read(sql, values)]
+    # How rare the chosen ones are decides whether to read the list along or to look them up.
+    is_narrow = chosen.show != "all" or chosen.fleet_id is not None or bool(chosen.priority)
+    found = [conversation_row(row, now, gates) for row in read(sql, values, is_planned_once=not is_narrow)]
     above = [row for row in found if row["is_pin"]]
     page = found[len(above) :]
     shown = page[:size]
@@ -218,38 +226,49 @@ def changed_rows(user: User, conversation_id: int | None, since: Cursor, now: da
     parts = [f"SELECT 'c' AS kind, to_jsonb(t) AS body FROM ({_changed_conversations(user)}) t"]
     if conversation_id is not None:
         parts.append(f"SELECT 'm' AS kind, to_jsonb(t) AS body FROM ({_changed_messages(user)}) t")
-    found = _read(" UNION ALL ".join(parts), values)
-    viewer = _viewer(user, now, gates)
+    found = read(" UNION ALL ".join(parts), values)
     bodies: dict[str, list[Row]] = {"c": [], "m": []}
     for row in found:
         bodies[row["kind"]].append(_revive(row["body"]))
-    return Changes(
-        conversations=[conversation_row(row, now, gates) for row in bodies["c"]],
-        bubbles=[bubble_row(row, viewer) for row in bodies["m"]],
-    )
+    conversations = [conversation_row(row, now, gates) for row in bodies["c"]]
+    if not bodies["m"]:
+        return Changes(conversations, [])
+    viewer = _viewer(user, now, gates)
+    return Changes(conversations, [bubble_row(row, viewer) for row in bodies["m"]])
 
 
 def _changed_conversations(user: User) -> str:
-    # The few that changed come first in the join order: with this many tables the planner keeps the order written.
+    # The few that changed come first in the join order: with this many tables the planner keeps the order written. It
+    # expects many behind every cursor, so each is looked up by itself (a subquery with OFFSET is not joined otherwise), and
+    # the limit says that few go on.
     touched = _CONVERSATION.replace(
         "FROM messaging_conversation c", "FROM touched JOIN messaging_conversation c ON c.id = touched.id", 1
     )
-    return f"""WITH touched AS MATERIALIZED (
+    return f"""WITH changed AS MATERIALIZED (
       SELECT x.id FROM messaging_conversation x WHERE {changed_sql("x")}
       UNION SELECT y.conversation_id FROM messaging_message y WHERE {changed_sql("y")}
-      UNION SELECT z.conversation_id FROM messaging_readmark z WHERE z.user_id = %(user)s AND {changed_sql("z")})
+      UNION SELECT z.conversation_id FROM messaging_readmark z WHERE z.user_id = %(user)s AND {changed_sql("z")}),
+    touched AS MATERIALIZED (SELECT seen.id FROM changed, LATERAL (
+        SELECT v.id FROM messaging_conversation v WHERE v.id = changed.id AND v.last_at IS NOT NULL
+          AND {visible_connections_sql(user, "v.connection_id")} OFFSET 0) seen
+      LIMIT {MOST_CHANGES + 1})
     {touched}
-    WHERE {visible_connections_sql(user, "c.connection_id")} AND c.last_at IS NOT NULL
-    ORDER BY c.last_at DESC NULLS LAST, c.id DESC LIMIT {MOST_CHANGES + 1}"""
+    ORDER BY c.last_at DESC NULLS LAST, c.id DESC"""
 
 
 def _changed_messages(user: User) -> str:
-    return _with_neighbours(f"""{_MESSAGE}
-    WHERE m.conversation_id = %(conversation)s
-      AND {visible_connections_sql(user, "m.connection_id")} AND ({changed_sql("m")}
-      OR (m.state = 'queued' AND m.not_before > now() - interval '3 seconds')
-      OR (m.state = 'waiting' AND EXISTS (SELECT 1 FROM messaging_message x
-        WHERE x.conversation_id = m.conversation_id AND x.seq < m.seq AND {changed_sql("x")})))
+    # What changed anywhere is little and has an index; the planner, who cannot know that, would read the whole conversation.
+    here = "x.conversation_id = %(conversation)s"
+    return _with_neighbours(f"""WITH moved AS MATERIALIZED (
+      SELECT x.id, x.seq, x.conversation_id FROM messaging_message x WHERE {changed_sql("x")})
+    {_MESSAGE}
+    WHERE m.id = ANY(ARRAY(
+      SELECT x.id FROM moved x WHERE {here}
+      UNION ALL SELECT x.id FROM messaging_message x
+        WHERE {here} AND x.state = 'queued' AND x.not_before > now() - interval '3 seconds'
+      UNION ALL SELECT w.id FROM messaging_message w WHERE w.conversation_id = %(conversation)s AND w.state = 'waiting'
+        AND w.seq > (SELECT min(x.seq) FROM moved x WHERE {here})))
+      AND {visible_connections_sql(user, "m.connection_id")}
     ORDER BY m.occurred_at, m.id LIMIT {MOST_CHANGES + 1}""")
 
 
@@ -276,7 +295,7 @@ ORDER BY t.occurred_at, t.id"""
 
 def bubble(user: User, message_id: int, now: datetime, gates: ClosedGates) -> Row:
     """One message as `changed_rows` gives it. The caller has found it through `visible_to`. One query."""
-    found = _read(_with_neighbours(f"{_MESSAGE} WHERE m.id = %(message)s"), {"message": message_id})
+    found = read(_with_neighbours(f"{_MESSAGE} WHERE m.id = %(message)s"), {"message": message_id})
     return bubble_row(found[0], _viewer(user, now, gates))
 
 
@@ -314,7 +333,7 @@ def thread_rows(
     if before:
         where += " AND (m.occurred_at, m.id) < (%(key_at)s, %(key_id)s)"
         values.update(key_at=before[0], key_id=before[1])
-    found = _read(f"{_MESSAGE} WHERE {where} ORDER BY m.occurred_at DESC, m.id DESC LIMIT {PAGE_SIZE + 1}", values)
+    found = read(f"{_MESSAGE} WHERE {where} ORDER BY m.occurred_at DESC, m.id DESC LIMIT {PAGE_SIZE + 1}", values)
     viewer = _viewer(user, now, gates)
     page = [message_row(row, viewer) for row in reversed(found[:PAGE_SIZE])]
     mark_runs(page)

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from math import ceil
+from typing import NamedTuple
 
 from django.db.models import TextChoices
 from django.utils.timezone import localtime
@@ -244,8 +245,7 @@ SLOW_AFTER = timedelta(minutes=10)
 HOLD_MARGIN = timedelta(seconds=2)
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """All that `delivery` reads about one message. Times are aware; `None` means not known or not happened.
 
     `gate_reason`, `gate_until` and `gate_probe_at` describe a closed gate in the message's way; `gate_reason` is None when
@@ -346,12 +346,13 @@ def _of_record(facts: Facts) -> Badge:
     if facts.record_status == "pending":
         return _badge("sending", f"Pending at {facts.provider or 'the provider'}")
     if facts.record_status in {None, "", "sent"}:
-        return _badge("sent", _accepted_by(facts.provider))
+        return accepted_by(facts.provider)
     return _badge("unknown_status", f"Unknown status: {facts.record_status}", short=facts.record_status)
 
 
-def _accepted_by(provider: str) -> str:
-    return f"Accepted by {provider}" if provider else "Accepted by the provider"
+def accepted_by(provider: str) -> Badge:
+    """What is said of a message that the provider took, while nobody knows more of it."""
+    return _badge("sent", f"Accepted by {provider or 'the provider'}")
 
 
 def _receipt(facts: Facts) -> Badge | None:
@@ -372,7 +373,7 @@ def _of_operation(facts: Facts, now: datetime) -> Badge:
     if facts.state == S.FAILED:
         return _badge("failed", _with_reason("Failed", facts.reason))
     if facts.state == S.SUCCEEDED:
-        return _receipt(facts) or _badge("sent", _accepted_by(facts.provider))
+        return _receipt(facts) or accepted_by(facts.provider)
     status = facts.operation_status
     if status is not None and status != OperationStatus.PENDING:
         return _badge("unknown_status", f"Unknown status: {status}", short=status)

@@ -14,8 +14,7 @@ from messaging.insight.health import COUNTS, Counts, counts_of
 from messaging.models import Connection, Conversation, Fleet, FleetUser, User
 from messaging.models.conversation import READ_THROUGH_SQL, unsettled_head_sql
 from messaging.models.directory import visible_connections_sql
-from messaging.models.statements import prepared_cursor
-from messaging.rows import Unsettled, unsettled_of
+from messaging.rows import Unsettled, read, unsettled_of
 
 _DRIVER = (
     "id",
@@ -92,11 +91,8 @@ class Head:
 def head(user: User, uuid: UUID) -> Head | None:
     """None when there is no such conversation, or not for this person. One query."""
     where = f"WHERE c.uuid = %(uuid)s AND {visible_connections_sql(user, 'c.connection_id')}"
-    with prepared_cursor() as cursor:
-        cursor.execute(_HEAD + where, {"user": user.pk, "joined": user.date_joined, "uuid": uuid})
-        found = cursor.fetchone()
-        names = [column.name for column in cursor.description or ()]
-    return _head(user, dict(zip(names, found, strict=True))) if found else None
+    found = read(_HEAD + where, {"user": user.pk, "joined": user.date_joined, "uuid": uuid})
+    return _head(user, found[0]) if found else None
 
 
 def _head(user: User, row: Mapping[str, Any]) -> Head:

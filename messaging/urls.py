@@ -19,9 +19,10 @@ from messaging.views import (
 )
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    # What every open page asks every few seconds is found first.
+    path("_f/live/", live.live_poll, name="live"),
     path("", inbox.inbox, name="inbox"),
     path("_f/inbox/rows/", inbox.inbox_rows, name="inbox_rows"),
-    path("_f/live/", live.live_poll, name="live"),
     path("c/<uuid:uuid>/", conversations.conversation, name="conversation"),
     path("c/<uuid:uuid>/read/", conversations.read, name="read"),
     path("c/<uuid:uuid>/reply/", replies.reply, name="reply"),

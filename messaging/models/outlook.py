@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from messaging.models.conversation import Message
 from messaging.models.delivery import Gate
 from messaging.models.directory import provider_name
-from messaging.states import RECEIVED, Badge, Direction, Facts, MessageState, delivery
+from messaging.states import RECEIVED, Badge, Direction, Facts, MessageState, accepted_by, delivery
 
 # What `.values(*DELIVERY_COLUMNS)` must fetch for `delivery_of`; prefix them when the message is joined.
 DELIVERY_COLUMNS = (
@@ -75,12 +75,17 @@ def delivery_of(row: Mapping[str, Any], now: datetime, gates: ClosedGates, prefi
         delivered_at, read_at, record_status, escalated_at, corrected_at, is_sent_twice,
         first_name, last_name, username, connection_id, tsp_slug, source_name,
     ) = _picker(prefix)(row)  # fmt: skip
+    provider = provider_name(tsp_slug or source_name or "")
+    if state == MessageState.SUCCEEDED and not (
+        read_at or delivered_at or record_status or corrected_at or is_sent_twice
+    ):
+        return accepted_by(provider)  # most of the other half
     gate = (gates.get(None) or gates.get(connection_id)) if gates else None
     facts = Facts(
         direction=direction,
         state=state,
         operation_status=operation_status or None,
-        provider=provider_name(tsp_slug or source_name or ""),
+        provider=provider,
         reason=reason,
         failed_attempts=failed_attempts,
         composed_at=composed_at,

@@ -1,18 +1,49 @@
 """A cursor for statements written by hand and repeated often, by every page or for every message: planned once."""
 
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
-from django.db.backends.postgresql.base import ServerBindingCursor
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.backends.utils import CursorWrapper
+from psycopg import RawCursor
+
+PLACEHOLDER = re.compile(r"%(?:%|s|\((\w+)\)s)")
 
 
-class PreparedCursor(ServerBindingCursor):
-    """Asks PostgreSQL to keep each statement, so that asking again costs neither text to build nor a plan to find."""
+class PreparedCursor(RawCursor[Any]):
+    """Asks PostgreSQL to keep each statement, so that asking again costs neither text to build nor a plan to find.
 
-    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
-        return super().execute(query, params, **{**options, "prepare": True})  # type: ignore[misc]
+    Its one plan must serve all values (the settings say so): no statement for here whose best plan hangs on them.
+
+    Takes placeholders as Django writes them, `%s` or `%(name)s`. They are numbered here and not by the driver, which looks
+    for them anew at each execution of a statement as long as a page's.
+    """
+
+    def execute(self, query: str, params: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        if params is None:
+            return super().execute(query, prepare=True)
+        text, names = numbered(query)
+        values: Sequence[Any] = [params[name] for name in names] if isinstance(params, Mapping) else params
+        return super().execute(text, values, prepare=True)
+
+
+@lru_cache(maxsize=256)
+def numbered(query: str) -> tuple[bytes, tuple[str, ...]]:
+    """The statement with PostgreSQL's `$1` and so on for its placeholders, and their names in that order.
+
+    A name that comes twice is one value; a placeholder without a name is one value each.
+    """
+    numbers: dict[str, int] = {}
+
+    def number(found: re.Match[str]) -> str:
+        if found[0] == "%%":
+            return "%"
+        return f"${numbers.setdefault(found[1] or f'%{len(numbers)}', len(numbers) + 1)}"
+
+    return PLACEHOLDER.sub(number, query).encode(), tuple(numbers)
 
 
 def prepared_cursor() -> CursorWrapper:
@@ -23,7 +54,9 @@ def prepared_cursor() -> CursorWrapper:
     """
     if not settings.PREPARED_STATEMENTS:
         return connection.cursor()
-    connection.ensure_connection()
+    # `connection` without its proxy, which would look it up at each mention
+    database = connections[DEFAULT_DB_ALIAS]
+    database.ensure_connection()
     # What `connection.cursor()` does with a cursor of its own choosing; Django's stubs do not know it.
-    prepared: CursorWrapper = connection._prepare_cursor(PreparedCursor(connection.connection))  # type: ignore[attr-defined, call-arg]
+    prepared: CursorWrapper = database._prepare_cursor(PreparedCursor(database.connection))  # type: ignore[attr-defined]
     return prepared

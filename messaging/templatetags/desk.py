@@ -15,7 +15,18 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from messaging.states import UNDECIDED_STATES, MessageState, Tone
-from messaging.templatetags.delivery import badge, day_label, exact_words, icon, near_words, priority, time_element
+from messaging.templatetags.delivery import (
+    address,
+    badge,
+    day_label,
+    exact_words,
+    here_and_today,
+    icon,
+    near_words,
+    priority,
+    short_clock,
+    time_element,
+)
 
 register = template.Library()
 Row = dict[str, Any]
@@ -27,7 +38,7 @@ NOTE_LENGTH = 500
 @register.simple_tag
 def conversation_items(rows: Iterable[Row], open_uuid: str = "") -> SafeString:
     """List items for the list pane; the conversation `open_uuid` is marked as the open one."""
-    zone, today = timezone.get_current_timezone(), timezone.localdate()
+    zone, today = here_and_today()
     return SafeString(
         "".join(f'<li class="row" id="c-{row["uuid"]}">{_link(row, open_uuid, zone, today)}</li>' for row in rows)
     )
@@ -35,10 +46,20 @@ def conversation_items(rows: Iterable[Row], open_uuid: str = "") -> SafeString:
 
 def changed_conversations(rows: Iterable[Row], open_uuid: str = "") -> str:
     """Partials that repaint rows where they stand."""
-    zone, today = timezone.get_current_timezone(), timezone.localdate()
+    zone, today = here_and_today()
     return "".join(
         f'<hx-partial hx-target="#c-{row["uuid"]}" hx-swap="innerMorph">{_link(row, open_uuid, zone, today)}</hx-partial>'
         for row in rows
+    )
+
+
+def news_offer(news: str, url: str, query: str, *, may_refresh: bool) -> str:
+    """A partial that offers to read the list anew, in the words of `news`; the page does so by itself where it may."""
+    rows = escape(f"{address('inbox_rows')}?{query}")
+    return (
+        f'<hx-partial hx-target="#inbox-news" hx-swap="innerHTML"><a class="btn bar-button" href="{escape(url)}" hx-get="{rows}"'
+        f' hx-swap="none" hx-include="#live" hx-sync="this:drop"{" data-auto-refresh" if may_refresh else ""}>'
+        f"{icon('chevrons-up')}{escape(news)}</a></hx-partial>"
     )
 
 
@@ -135,7 +156,7 @@ class _Thread:
 
     def _foot(self, row: Row) -> str:
         local = row["local"]
-        words = time_element(row["occurred_at"], exact_words(local), local.isoformat()[11:16])
+        words = time_element(row["occurred_at"], exact_words(local), short_clock(local))
         status = "" if row["is_incoming"] else badge(row["badge"], "long")
         note = f'<span class="status tone-hi"><span>{escape(row["note"])}</span></span>' if row.get("note") else ""
         shown = f"{words}{priority(row['priority'])}{status}{note}{_relations(row)}"
@@ -224,9 +245,9 @@ def _relations(row: Row) -> str:
     if not row["links"]:
         return ""
     today, parts = timezone.localdate(), []
-    for words, address, local, note in row["links"]:
+    for words, url, local, note in row["links"]:
         said = f"{escape(words)} {near_words(local, today)}"
-        parts.append(f'<a href="{address}">{said}</a>' if address else f"<span>{said}{_noted(note)}</span>")
+        parts.append(f'<a href="{url}">{said}</a>' if url else f"<span>{said}{_noted(note)}</span>")
     return "".join(parts)
 
 

@@ -1,11 +1,11 @@
 """The one poller of a page: an element that asks the live view what changed since the page was read."""
 
+from html import escape
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 from django import template
 from django.template.context import RequestContext
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from messaging.live import Glance
@@ -17,10 +17,12 @@ SPREAD_PERCENT = 4
 
 
 @register.simple_tag(takes_context=True)
-def poller(context: RequestContext) -> SafeString:
-    """The poller after `request.glance`; reads `view`, `scope` and `q` from the context."""
+def poller(context: RequestContext, **given: Any) -> SafeString:
+    """The poller after `request.glance`; reads `view`, `scope` (a primary key) and `q` (the page's own filter) from the
+    context, unless they are given.
+    """
     request: Any = context["request"]
-    words = (context.get("view"), context.get("scope"), context.get("q"))
+    words = (given.get(name, context.get(name)) for name in ("view", "scope", "q"))
     view, scope, query = (str(word) if word is not None else "" for word in words)
     return poller_element(request.user.pk, request.glance, view, scope, query)
 
@@ -32,19 +34,18 @@ def poller_element(user_id: int, look: Glance, view: str, scope: str = "", query
     inputs inside go along with the requests that replace the poller: a new one must not forget what the old one knew.
     """
     offset = user_id * 7 % (2 * SPREAD_PERCENT + 1) - SPREAD_PERCENT
-    parameters = urlencode({"v": view, "scope": scope, "every": look.every_ms, "q": query})
-    return format_html(
-        '<div id="live" hidden hx-get="/_f/live/?{}&amp;since={}" hx-include="#list-state, #thread-state"'
-        ' hx-trigger="every {}ms, live:now from:body" hx-sync="this:drop" hx-swap="none">'
-        '<input type="hidden" name="since" value="{}"><input type="hidden" name="q" value="{}"></div>',
-        parameters,
-        look.cursor,
-        look.every_ms * (100 + offset) // 100,
-        look.cursor,
-        query,
+    parameters = (
+        f"v={quote_plus(view)}&amp;scope={quote_plus(scope)}&amp;every={look.every_ms}&amp;q={quote_plus(query)}"
+    )
+    cursor = str(look.cursor)
+    return SafeString(
+        f'<div id="live" hidden hx-get="/_f/live/?{parameters}&amp;since={cursor}" hx-include="#list-state, #thread-state"'
+        f' hx-trigger="every {look.every_ms * (100 + offset) // 100}ms, live:now from:body" hx-sync="this:drop"'
+        f' hx-swap="none"><input type="hidden" name="since" value="{cursor}">'
+        f'<input type="hidden" name="q" value="{escape(query)}"></div>'
     )
 
 
-def fresh_poller(element: str) -> SafeString:
+def fresh_poller(element: SafeString) -> str:
     """The same for an answer: takes the place of the poller on the page."""
-    return format_html('<hx-partial hx-target="#live" hx-swap="outerHTML">{}</hx-partial>', element)
+    return f'<hx-partial hx-target="#live" hx-swap="outerHTML">{element}</hx-partial>'

@@ -14,7 +14,18 @@ from messaging.insight.health import health
 from messaging.insight.meanings import span
 from messaging.models import Connection, Message, User
 from messaging.models.outlook import ClosedGates
-from messaging.rows import InboxFilter, Row, fleet_choices, inbox_rows, keyset, micros, read_key, thread_rows, write_key
+from messaging.rows import (
+    EPOCH,
+    InboxFilter,
+    Row,
+    fleet_choices,
+    inbox_rows,
+    keyset,
+    micros,
+    read_key,
+    thread_rows,
+    write_key,
+)
 from messaging.states import Priority
 from messaging.threads import Head, head
 from messaging.views.paused import of_connection
@@ -131,7 +142,7 @@ def list_context(user: User, chosen: Chosen, look: live.Glance, now: datetime, o
         "rows": listed,
         "newer": _newer(chosen, listed),
         "older": chosen.url(before=write_key(keyset(listed, "last_at", last=True))) if listed and has_more else "",
-        "newest": micros(max(row["last_at"] for row in [*page.rows, *page.pinned])) if page.rows or page.pinned else 0,
+        "newest": str(micros(max((row["last_at"] for row in [*page.rows, *page.pinned]), default=EPOCH))),
         "strip": [(word, label, chosen.url(show="" if word == "all" else word)) for word, label in SHOWS.items()],
         "priorities": Priority.choices,
         "q": chosen.query() if chosen.is_first_page else chosen.query(page="2"),
@@ -166,6 +177,7 @@ def thread_context(user: User, found: Head, look: live.Glance, now: datetime, be
         "older_key": write_key(keyset(rows, "occurred_at", last=False)) if has_older else "",
         "unread_from": None if before else _first_unread(rows, found.read_through),
         "read_through": found.unread_through,
+        "is_opened": False,
     }
 
 
@@ -177,6 +189,7 @@ def context_pane(found: Head, gates: ClosedGates, now: datetime) -> Context:
     """What is known of the driver's connection: whether it can send, how it fares, how fresh its replies are."""
     connection = found.connection
     return {
+        "connection_url": f"/connections/{connection.catena_id}/",
         "freshness": freshness(connection, now),
         "health": health(connection.sending_obstacle, found.counts),
         "gate": gates.get(None) or gates.get(connection.pk),
@@ -211,8 +224,9 @@ def composer_context(
         "priority": priority if priority in Priority.values else Priority.MEDIUM.value,
         "priorities": Priority.choices,
         "quote": quote,
-        "text_limit": settings.MESSAGE_TEXT_LIMIT,
+        "text_limit": str(settings.MESSAGE_TEXT_LIMIT),
         "unsettled": found.unsettled,
+        "errors": (),
         "first_name": next(iter(found.driver.name.split()), "the driver"),
     }
 
@@ -227,6 +241,8 @@ def quoted(user: User, found: Head, key: str) -> Row | None:
 
 def message_in(user: User, found: Head, key: str) -> Message | None:
     """A message of this conversation by uuid; None for anything else."""
+    if not key:
+        return None
     try:
         wanted = UUID(key)
     except ValueError:

@@ -17,7 +17,7 @@ from messaging import live
 from messaging.models import Conversation
 from messaging.rows import Changes, Row, changed_rows, micros
 from messaging.states import MessageState
-from messaging.templatetags.desk import changed_conversations
+from messaging.templatetags.desk import changed_conversations, news_offer
 from messaging.templatetags.polling import fresh_poller, poller_element
 from messaging.views.desk import DESK, LIST, Chosen, list_context, parse_filter, read_filter
 from messaging.views.painting import Paint
@@ -32,7 +32,8 @@ def inbox(request: PersonRequest) -> HttpResponse:
     request.glance = live.glance(request.user)
     chosen = read_filter(request.user, request.GET)
     context = list_context(request.user, chosen, request.glance, timezone.now())
-    return render(request, DESK, {**context, "section": "inbox", "title": "Inbox - Backhaul", "view": "inbox"})
+    frame = {"section": "inbox", "title": "Inbox - Backhaul", "view": "inbox", "conversation": None}
+    return render(request, DESK, {**context, **frame})
 
 
 @require_safe
@@ -96,8 +97,7 @@ def paint_list(request: PersonRequest, changes: Changes, look: live.Glance, open
     news = _news(request, changes.conversations, chosen, look)
     if not news:
         return html
-    context = {"news": news, "chosen": chosen, "may_refresh": "page" not in query}
-    return html + render_to_string(f"{LIST}#news", context)
+    return html + news_offer(news, chosen.url(), chosen.query(), may_refresh="page" not in query)
 
 
 def _news(request: PersonRequest, rows: Sequence[Row], chosen: Chosen, look: live.Glance) -> str:
@@ -135,7 +135,7 @@ def ended_well(state: str, settled_at: datetime | None, since: live.Cursor) -> b
 
 
 def sentence(incoming: Sequence[str], sent: int) -> str:
-    """What is said politely. Failures of one's own are told at once, by `includes/own.html`."""
+    """What is said politely. Failures of one's own are told at once, by `own_word` of the frame."""
     parts = [
         f"{_counted(len(incoming), 'new message')} from {_names(incoming)}" if incoming else "",
         f"{_counted(sent, 'message')} sent" if sent else "",

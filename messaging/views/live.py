@@ -9,13 +9,13 @@ from django.views.decorators.http import require_safe
 
 from messaging import live
 from messaging.models import Conversation, Message, User
+from messaging.templatetags.frame import changed_frame
 from messaging.templatetags.polling import fresh_poller, poller_element
 from messaging.views.connections import paint_connections
 from messaging.views.conversations import paint_conversation
 from messaging.views.decide import paint_decision
 from messaging.views.inbox import paint_inbox
 from messaging.views.messages import paint_message
-from messaging.views.navigation import counts
 from messaging.views.operations import paint_operations
 from messaging.views.painting import Paint, Painter
 from messaging.views.paused import paint_paused
@@ -46,7 +46,8 @@ CANONICAL = {"ops": "operations", "connections": "connections"}
 def live_poll(request: PersonRequest) -> HttpResponse:
     """204 when nothing changed; else the changed rows, the counts, one announcement and a fresh poller."""
     view, scope = request.GET.get("v", ""), _scope(request.GET)
-    if not request.htmx:
+    # What `request.htmx` asks, without parsing every header of what each open page sends every few seconds
+    if request.META.get("HTTP_HX_REQUEST") != "true":
         return redirect(_canonical(request.user, view, scope))
     if view not in PAINTERS:
         raise Http404
@@ -85,23 +86,12 @@ def _paint(painter: Painter, request: PersonRequest, since: live.Cursor, scope: 
 
 def _body(request: PersonRequest, paint: Paint) -> str:
     look, asked = request.glance, request.GET
-    frame = _frame(request.user, look, paint) if look.changed else ""
+    frame = changed_frame(look, paint.polite) if look.changed else ""
     if look.has_gate_news and asked.get("v") not in WITHOUT_NOTICES:
         frame += paint_paused(request.user, look, _scope(asked))
     place = (asked.get("v", ""), asked.get("scope", "")) if paint.goes_on else ("page", "")
     poller = poller_element(request.user.pk, look, *place, asked.get("q", ""))
     return "".join([*paint.html, frame, fresh_poller(poller)])
-
-
-def _frame(user: User, look: live.Glance, paint: Paint) -> str:
-    context = {
-        "nav": counts(user, look),
-        "live_unread": look.inbox_unread,
-        "live_attention": bool(look.attention),
-        "live_rev": look.cursor,
-        "live_polite": paint.polite,
-    }
-    return render_to_string("includes/live_page.html", context)
 
 
 def _stale(request: PersonRequest, scope: live.Scope) -> HttpResponse:

@@ -90,7 +90,7 @@ def paint_message(request: PersonRequest, look: live.Glance, since: live.Cursor,
 def _news(user: User, story: Story, since: live.Cursor) -> str:
     """The good end of one's own message, to be spoken once; nothing for steps on the way and for other people's messages.
 
-    A bad end is told at once, by `includes/own.html`.
+    A bad end is told at once, by `own_word` of the frame.
     """
     shown = story.message
     has_ended = shown.settled_at is not None and shown.settled_at.timestamp() >= since.taken_at

@@ -9,7 +9,7 @@ from django.utils.functional import SimpleLazyObject
 
 from messaging import access, live
 from messaging.models import User
-from messaging.views.paused import of_person
+from messaging.views.paused import Notices, of_person
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
@@ -17,11 +17,20 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     context: dict[str, Any] = {"build_id": settings.BUILD_ID}
     user = getattr(request, "user", None)
     if isinstance(user, User):
-        looked = partial(_look, request, user)
-        context["nav"] = SimpleLazyObject(lambda: counts(user, looked()))
         context["can_unlock"] = access.can_review(user)
-        context["paused"] = SimpleLazyObject(lambda: of_person(user, looked().gates))
+        for name, read in (("nav", _counts), ("paused", _paused)):
+            # A page that has not looked looks when it prints the first of them.
+            has_looked = getattr(request, "glance", None) is not None
+            context[name] = read(request, user) if has_looked else SimpleLazyObject(partial(read, request, user))
     return context
+
+
+def _counts(request: HttpRequest, user: User) -> dict[str, Any]:
+    return counts(user, _look(request, user))
+
+
+def _paused(request: HttpRequest, user: User) -> Notices:
+    return of_person(user, _look(request, user).gates)
 
 
 def _look(request: HttpRequest, user: User) -> live.Glance:
