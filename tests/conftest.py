@@ -13,10 +13,19 @@ from tests import factories
 
 @pytest.hookimpl(tryfirst=True)  # before the distribution reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The browser tests share one running product, so one worker runs them all."""
+    """The browser tests share one running product, so one worker runs them all. What takes long comes first, so that no
+    worker is left alone with it at the end.
+    """
     for item in items:
         if "browser" in item.keywords:
             item.add_marker(pytest.mark.xdist_group("browser"))
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    if item.path.name == "test_state_machine.py":
+        return 0
+    return 1 if item.get_closest_marker("xdist_group") else 2
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

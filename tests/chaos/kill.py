@@ -85,9 +85,10 @@ class _Run:
             "faults": dict(sorted(Counter(entry["fault"] or "none" for entry in case.journal).items())),
             "decisions": dict(self.people.counts), "gates_closed": evidence.one_value(self._url, GATES_CLOSED),
             "ambiguous_but_accepted": ambiguous, "found_again": found, "bound_within_60_s": self.watch.share_within(60),
-            "slowest_binding_seconds": self.watch.slowest, "storm_seconds": round(calm - storm, 1),
-            "calm_seconds": round(calm_seconds, 1), "seconds": round(time.monotonic() - began, 1),
-            "verdict_seconds": round(time.monotonic() - judged, 1), "time_factor": self.installation.tempo.factor,
+            "slowest_binding_seconds": self.watch.slowest, "bound_later": self.watch.later_than(60),
+            "storm_seconds": round(calm - storm, 1), "calm_seconds": round(calm_seconds, 1),
+            "verdict_seconds": round(time.monotonic() - judged, 1), "seconds": round(time.monotonic() - began, 1),
+            "time_factor": self.installation.tempo.factor,
             "breaches": [str(breach) for breach in breaches],
         }  # fmt: skip
 

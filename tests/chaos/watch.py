@@ -55,6 +55,10 @@ class Watch:
             return None
         return round(sum(one <= seconds for one in self._found.values()) / len(self._found), 4)
 
+    def later_than(self, seconds: float) -> dict[int, float]:
+        """The attempts that took longer, by id, to look them up in a database that is kept."""
+        return {key: round(took, 1) for key, took in self._found.items() if took > seconds}
+
     @property
     def slowest(self) -> float | None:
         return round(max(self._found.values()), 1) if self._found else None
