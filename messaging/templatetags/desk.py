@@ -158,8 +158,7 @@ class _Thread:
         local = row["local"]
         words = time_element(row["occurred_at"], exact_words(local), short_clock(local))
         status = "" if row["is_incoming"] else badge(row["badge"], "long")
-        note = f'<span class="status tone-hi"><span>{escape(row["note"])}</span></span>' if row.get("note") else ""
-        shown = f"{words}{priority(row['priority'])}{status}{note}{_relations(row)}"
+        shown = f"{words}{priority(row['priority'])}{status}{_relations(row)}"
         return f"{shown}{self._actions(row)}{self._links(row)}"
 
     def _actions(self, row: Row) -> str:
@@ -238,6 +237,20 @@ def question(uuid: object, doubt: str, csrf_token: Any, *, is_repeated: bool) ->
 
 def no_question(uuid: object) -> str:
     return f'<hx-partial hx-target="#ask-{uuid}" hx-swap="delete"></hx-partial>'
+
+
+def remark(uuid: object, words: str) -> str:
+    """Partials that say beneath the message, in place of what was said there before, why a press did not do what it says.
+
+    An item of its own like the question: it stands until the next press on that message. No words take it away.
+    """
+    before = f'<hx-partial hx-target="#said-{uuid}" hx-swap="delete"></hx-partial>'
+    if not words:
+        return before
+    return (
+        f'{before}<hx-partial hx-target="#m-{uuid}" hx-swap="afterend"><li class="msg-do" id="said-{uuid}">'
+        f'<span class="status tone-hi" role="status">{escape(words)}</span></li></hx-partial>'
+    )
 
 
 def _relations(row: Row) -> str:

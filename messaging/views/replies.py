@@ -13,8 +13,9 @@ from messaging import access, outbox
 from messaging.forms import HandledForm, ReplyForm
 from messaging.mirror.redaction import storable_text
 from messaging.models import Message, closed_gates
-from messaging.rows import Row, bubble
+from messaging.rows import bubble
 from messaging.states import MessageState
+from messaging.templatetags.desk import remark
 from messaging.threads import Head
 from messaging.views.conversations import paint_bubbles, render_conversation
 from messaging.views.desk import (
@@ -148,8 +149,7 @@ def back(request: PersonRequest, message: Message) -> HttpResponse:
 
 
 def painted(request: PersonRequest, message: Message, note: str = "") -> str:
-    """The message's bubble as it now is, with a note this once."""
+    """The message's bubble as it now is, and beneath it the note, or nothing more of an earlier one."""
     now = timezone.now()
-    row: Row = bubble(request.user, message.pk, now, closed_gates(now))
-    row["note"] = note
-    return paint_bubbles(request, [row])
+    row = bubble(request.user, message.pk, now, closed_gates(now))
+    return paint_bubbles(request, [row]) + remark(message.uuid, note)

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods
 
 from messaging import access, live, outbox, threads
 from messaging.models import Message, User
-from messaging.templatetags.desk import no_question, question
+from messaging.templatetags.desk import no_question, question, remark
 from messaging.views.desk import SeeOther
 from messaging.views.person import PersonRequest
 from messaging.views.replies import back, painted
@@ -76,7 +76,8 @@ def _asked(request: PersonRequest, message: Message, doubt: str) -> HttpResponse
     """The second tick is missing: the first press asks for it, a further one says so."""
     is_again = "asked" in request.POST
     if request.htmx:
-        return HttpResponse(question(message.uuid, doubt, get_token(request), is_repeated=is_again))
+        asked = question(message.uuid, doubt, get_token(request), is_repeated=is_again)
+        return HttpResponse(remark(message.uuid, "") + asked)
     if is_again:
         return _page(request, message, UNSURE, status=422)
     origin = "?back=message" if request.POST.get("back") == "message" else ""

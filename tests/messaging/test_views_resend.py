@@ -102,7 +102,8 @@ def test_with_script_the_question_unfolds_beneath_the_bubble_and_goes_when_it_is
     assert "Tick the box if you mean it." in client.post(address, {"asked": "1"}, headers=HTMX).content.decode()
     assert models.Message.objects.count() == 1
     sent = client.post(address, {"asked": "1", "is_sure": "1"}, headers=HTMX).content.decode()
-    assert f'hx-target="#ask-{doubtful.uuid}" hx-swap="delete"' in sent
+    for question_or_note in ("ask", "said"):
+        assert f'hx-target="#{question_or_note}-{doubtful.uuid}" hx-swap="delete"' in sent
     assert repeat_of(doubtful).text == "Use gate 5"
 
 
@@ -116,7 +117,9 @@ def test_the_second_person_is_told_who_was_first_and_shown_what_was_sent(
     assert late.redirect_chain[0][0].endswith(f"#m-{made.uuid}")
     assert re.search(rf"{sol.label} sent it again at \d\d:\d\d. It is not sent twice.", late.content.decode())
     painted = client.post(f"/m/{refused.uuid}/resend/", headers=HTMX).content.decode()
-    assert "It is not sent twice." in bubble(painted, refused)
+    assert f'hx-target="#m-{refused.uuid}" hx-swap="afterend"><li class="msg-do" id="said-{refused.uuid}"' in painted
+    assert "It is not sent twice." in painted
+    assert "It is not sent twice." not in bubble(painted, refused), "the next poll repaints the bubble"
     assert bubble(painted, made)
     asked = client.get(f"/m/{refused.uuid}/resend/").content.decode()
     assert f"{sol.label} sent it again at" in asked
