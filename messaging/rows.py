@@ -214,8 +214,14 @@ class Changes:
     bubbles: list[Row]
 
     @property
-    def too_many(self) -> bool:
-        return max(len(self.conversations), len(self.bubbles)) > MOST_CHANGES
+    def is_flood(self) -> bool:
+        """More conversations changed than a list repaints one by one."""
+        return len(self.conversations) > MOST_CHANGES
+
+    @property
+    def is_long(self) -> bool:
+        """More messages of the open conversation changed than a thread repaints one by one."""
+        return len(self.bubbles) > MOST_CHANGES
 
 
 def changed_rows(user: User, conversation_id: int | None, since: Cursor, now: datetime, gates: ClosedGates) -> Changes:

@@ -141,7 +141,7 @@ def _mark_read(request: PersonRequest, found: Head) -> None:
 def paint_conversation(request: PersonRequest, look: live.Glance, since: live.Cursor, scope: live.Scope) -> Paint:
     """The changed bubbles in their places, the list beside them, and the read mark when something came in."""
     changes = changed_rows(request.user, scope.conversation_id, since, timezone.now(), look.gates)
-    if changes.too_many:
+    if changes.is_long:
         raise live.StaleCursor
     oldest = read_key(request.GET.get("oldest", ""))
     bubbles = [row for row in changes.bubbles if oldest is None or (row["occurred_at"], row["id"]) >= oldest]
