@@ -177,7 +177,7 @@ class MessageQuerySet(models.QuerySet["Message"]):
 
     def unanswered_since(self) -> datetime | None:
         """Of one conversation's messages: when the driver's first one was written that nobody answered. Who wrote last
-        decides, not who opened it; what certainly did not go out answers nothing (UNANSWERED_SINCE_SQL says the same).
+        decides, not who opened it; what certainly did not go out answers nothing (`unanswered_since_sql` says the same).
         """
         answers = self.outgoing().exclude(state__in=sorted(UNANSWERING_STATES), handled_at=None)
         answered = Coalesce(Subquery(answers.order_by("-occurred_at").values("occurred_at")[:1]), LONG_AGO)
@@ -211,13 +211,14 @@ NEEDS_ATTENTION_SQL = (
 )
 
 
-# `MessageQuerySet.unanswered_since` as SQL, for the conversation `c`.
-UNANSWERED_SINCE_SQL = (
-    "(SELECT min(i.occurred_at) FROM messaging_message i WHERE i.conversation_id = c.id AND i.direction = 'in'"  # noqa: S608 (our own words)
-    " AND i.deleted_at IS NULL AND i.occurred_at > coalesce((SELECT max(a.occurred_at) FROM messaging_message a"
-    " WHERE a.conversation_id = c.id AND a.direction = 'out' AND a.deleted_at IS NULL"
-    f" AND NOT (a.state IN ({_sql_words(UNANSWERING_STATES)}) AND a.handled_at IS NULL)), '-infinity'))"
-)
+def unanswered_since_sql(alias: str) -> str:
+    """`MessageQuerySet.unanswered_since` of the conversation whose id is `alias.id`."""
+    return (
+        f"(SELECT min(i.occurred_at) FROM messaging_message i WHERE i.conversation_id = {alias}.id"  # noqa: S608 (our own words)
+        " AND i.direction = 'in' AND i.deleted_at IS NULL AND i.occurred_at > coalesce((SELECT max(a.occurred_at)"
+        f" FROM messaging_message a WHERE a.conversation_id = {alias}.id AND a.direction = 'out' AND a.deleted_at IS NULL"
+        f" AND NOT (a.state IN ({_sql_words(UNANSWERING_STATES)}) AND a.handled_at IS NULL)), '-infinity'))"
+    )
 
 
 def unsettled_head_sql(alias: str, key: str = "conversation_id") -> str:
