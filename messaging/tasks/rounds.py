@@ -24,6 +24,7 @@ from django.utils import timezone
 from messaging import budget, conf, heartbeat, outbox, reconcile, sync, tasks, verify
 from messaging.budget import Share
 from messaging.models import SyncCursor, Verification
+from messaging.models.subscriptions import hook_obstacle
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ KEEPER_SECONDS = 2.0
 BEAT_SECONDS = 10.0
 # How late a probe may be.
 PROBE_SECONDS = 2.0
+SUBSCRIPTION_SECONDS = 300.0
 TIDY_SECONDS = 60.0
 # How often it is asked whether the rules are due for a check, so that workers which restart daily still check daily.
 VERIFY_BEAT_SECONDS = 300.0
@@ -75,6 +77,11 @@ def lanes(senders: Executor) -> list[list[Round]]:
         [Round("operations", settings.OPERATION_SWEEP_SECONDS, sweep_operations)],
         [Round("messages", settings.MESSAGE_SWEEP_SECONDS, sweep_messages)],
         [Round("directory", settings.DIRECTORY_SWEEP_SECONDS, sweep_directory)],
+        [
+            # A look at one row; whoever finds something takes it.
+            Round("wanted", KEEPER_SECONDS, do_wanted, is_shared=False),
+            Round("subscriptions", SUBSCRIPTION_SECONDS, check_subscriptions),
+        ],
         [Round("verify", VERIFY_BEAT_SECONDS, partial(verify_rules, time.monotonic()))],
     ]
 
@@ -155,6 +162,16 @@ def sweep_messages() -> None:
 
 def sweep_directory() -> None:
     sync.directory(conf.catena_client(), timezone.now())
+
+
+def do_wanted() -> None:
+    sync.fulfil(conf.catena_client(), timezone.now())
+
+
+def check_subscriptions() -> None:
+    """Nothing without a secret: this installation then takes no webhooks."""
+    if not hook_obstacle():
+        sync.subscriptions.check(conf.catena_client(), timezone.now())
 
 
 def verify_rules(started: float) -> Verification | None:

@@ -262,6 +262,7 @@ def test_what_runs_side_by_side_never_waits_for_catena_to_reap(senders: ThreadPo
         "heartbeat",
         "epoch",
         "due",
+        "wanted",
     }
 
 
