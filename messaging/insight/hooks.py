@@ -18,20 +18,23 @@ WORDS = {
     "paused": ("pause-circle", "Paused", Tone.HIGH),
     DELETED: ("octagon-x", "Gone", Tone.BAD),
 }
-LAST, EARLIER, FOREIGN = "Last", "Earlier", "Not in use here"
+FOREIGN = "Not in use here"
 # A worker begins within seconds.
 WAITS_LONG = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One subscription. `has_delivered` says that something came in after its secret was last set."""
+    """One subscription. `secret` is the word for the one it signs with, `is_last` says that it is the last of the variable,
+    `has_delivered` that something came in after it was set.
+    """
 
     row: WebhookSubscription
     icon: str
     word: str
     tone: Tone
     secret: str
+    is_last: bool
     has_delivered: bool
 
 
@@ -91,7 +94,7 @@ def overview(now: datetime) -> Overview:
     rows = list(WebhookSubscription.objects.annotate(has_delivered=Exists(came)))
     lines = [_line(row, marks) for row in rows if row.url == url]
     alive = {line.row.event_name for line in lines if line.row.status != DELETED}
-    last = [line for line in lines if line.secret == LAST]
+    last = [line for line in lines if line.is_last]
     watch = WebhookWatch.objects.select_related("wanted_by").filter(url=url).first()
     return Overview(
         url=url,
@@ -109,8 +112,21 @@ def overview(now: datetime) -> Overview:
 
 def _line(row: WebhookSubscription, marks: Sequence[str]) -> Line:
     icon, word, tone = WORDS.get(row.status, ("help-circle", row.status, Tone.NEUTRAL))
-    secret = FOREIGN if row.secret_mark not in marks else LAST if row.secret_mark == marks[-1] else EARLIER
-    return Line(row, icon, word, tone, secret, has_delivered=bool(vars(row)["has_delivered"]))
+    return Line(
+        row,
+        icon,
+        word,
+        tone,
+        _secret_word(row.secret_mark, marks),
+        is_last=row.secret_mark == marks[-1] if marks else False,
+        has_delivered=bool(vars(row)["has_delivered"]),
+    )
+
+
+def _secret_word(mark: str, marks: Sequence[str]) -> str:
+    if mark not in marks:
+        return FOREIGN
+    return "Current" if mark == marks[0] else "Next"
 
 
 def _waits_long(watch: WebhookWatch, now: datetime) -> bool:

@@ -6,7 +6,7 @@ because it is there already. What belongs to other addresses is never touched.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -151,11 +151,21 @@ def _perform(client: CatenaClient, now: datetime, *steps: _Step) -> Report:
     with report.watching(work):
         check_pause(now)
         with work.source() as progress:
-            for step in steps:
-                step(job)
+            _take_steps(job, steps)
             progress.read = len(job.listed)
     mirror.summarise_webhooks(job.url, now)
     return report
+
+
+def _take_steps(job: _Job, steps: Sequence[_Step]) -> None:
+    try:
+        for step in steps:
+            step(job)
+    except errors.Refused as refusal:
+        if refusal.http_status != FORBIDDEN:
+            raise
+        sentence = f"{refusal}. This client id may not manage webhooks: ask Catena for the permission"
+        raise errors.Refused(sentence, http_status=FORBIDDEN) from refusal
 
 
 def _read(job: _Job) -> None:
