@@ -24,8 +24,11 @@ def apply_webhook(record: types.Webhook) -> Change:
     row = WebhookSubscription.objects.filter(catena_id=record.id).first()
     if row is None or record.updated_at is None:
         return Change.SKIPPED
-    status = cut(WebhookSubscription, "status", record.status)
-    changes = differing(row, {"status": status, "catena_updated_at": record.updated_at})
+    columns = {"status": cut(WebhookSubscription, "status", record.status), "catena_updated_at": record.updated_at}
+    changes = differing(row, columns)
+    if "status" in changes:
+        # What piled up, or was sent since, has to be counted anew.
+        changes["dead_letters"] = None
     not_newer = Q(catena_updated_at=None) | Q(catena_updated_at__lte=record.updated_at)
     mine = WebhookSubscription.objects.filter(not_newer, pk=row.pk)
     return Change.CHANGED if changes and mine.update(**changes) else Change.SAME
@@ -34,7 +37,7 @@ def apply_webhook(record: types.Webhook) -> Change:
 def apply_subscribed(
     record: types.WebhookCreated | types.Webhook, url: str, mark: str = "", since: datetime | None = None
 ) -> Change:
-    """Notes a subscription as ours: one that was just made, or one that turned out to be at our address.
+    """Notes a subscription as ours: one that was just made, which has no dead letters, or one found at our address.
 
     `mark` and `since`: which secret it signs with, and from when; blank and None when that is not known. The secret in the
     answer is dropped. Raises `ValueError` for a record without an id.
@@ -48,6 +51,7 @@ def apply_subscribed(
         "secret_mark": mark,
         "secret_at": since,
         "catena_updated_at": record.updated_at,
+        "dead_letters": 0 if isinstance(record, types.WebhookCreated) else None,
         "problem": "",
     }
     _, is_new = WebhookSubscription.objects.update_or_create(catena_id=record.id, defaults=columns)

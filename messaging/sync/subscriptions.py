@@ -60,7 +60,7 @@ def ensure(client: CatenaClient, now: datetime) -> Report:
 
     Like its siblings it never raises one of Catena's failures: the report tells, and the rows tell how far it came.
     """
-    return _perform(client, now, _read, _create, _measure)
+    return _perform(client, now, _read, _create)
 
 
 def check(client: CatenaClient, now: datetime) -> Report:
@@ -69,13 +69,16 @@ def check(client: CatenaClient, now: datetime) -> Report:
 
 
 def rotate(client: CatenaClient, now: datetime) -> Report:
-    """Gives every subscription of ours the last secret of CATENA_WEBHOOK_SECRET; from then on it signs with that one alone."""
+    """Gives every subscription of ours the last secret of CATENA_WEBHOOK_SECRET; from then on it signs with that one alone.
+
+    Those first that sign with another one, and again all of them when there is none.
+    """
     return _perform(client, now, _read, _rotate)
 
 
 def activate(client: CatenaClient, now: datetime) -> Report:
     """Makes again what is gone, gives a secret that we take, and activates what Catena or somebody has stopped."""
-    return _perform(client, now, _read, _recreate, _secure, _activate, _measure)
+    return _perform(client, now, _read, _recreate, _secure, _activate)
 
 
 def replay(client: CatenaClient, now: datetime) -> Report:
@@ -84,8 +87,8 @@ def replay(client: CatenaClient, now: datetime) -> Report:
 
 
 def repair(client: CatenaClient, now: datetime) -> Report:
-    """`activate`, then `replay`: the way back that the contract names."""
-    return _perform(client, now, _read, _recreate, _secure, _activate, _measure, _replay)
+    """`activate`, then `replay` by the figures of the last check: the way back that the contract names."""
+    return _perform(client, now, _read, _recreate, _secure, _activate, _replay)
 
 
 def remove(client: CatenaClient, now: datetime) -> Report:
@@ -102,7 +105,6 @@ class _Job:
     url: str
     report: Report
     listed: list[types.Webhook] = field(default_factory=list)
-    activated: set[int] = field(default_factory=set)
     # Made by us, but the answer named no id; or refused because it is there already.
     unknown: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -280,7 +282,9 @@ def _give_secret(job: _Job, row: WebhookSubscription) -> None:
 
 
 def _rotate(job: _Job) -> None:
-    job.each(job.alive(), "given the last secret", lambda row: _give_secret(job, row))
+    rows = job.alive()
+    others = [row for row in rows if row.secret_mark != secret_mark(job.secret)]
+    job.each(others or rows, "given the last secret", lambda row: _give_secret(job, row))
 
 
 def _secure(job: _Job) -> None:
@@ -291,11 +295,8 @@ def _secure(job: _Job) -> None:
 
 
 def _activate(job: _Job) -> None:
-    def activate_one(row: WebhookSubscription) -> None:
-        mirror.apply_webhook(job.client.activate_webhook(row.catena_id))
-        job.activated.add(row.pk)
-
-    job.each([row for row in job.alive() if row.status != ACTIVE], "re-activated", activate_one)
+    stopped = [row for row in job.alive() if row.status != ACTIVE]
+    job.each(stopped, "re-activated", lambda row: mirror.apply_webhook(job.client.activate_webhook(row.catena_id)))
 
 
 def _measure(job: _Job) -> None:
@@ -311,8 +312,8 @@ def _replay(job: _Job) -> None:
         job.client.replay_webhook(row.catena_id)
         _measure_one(job, row)
 
-    wanting = [row for row in job.alive() if row.pk in job.activated or row.dead_letters]
-    job.each(wanting, "replayed", replay_one)
+    # Where the number is not known, as after an activation, there may be some.
+    job.each([row for row in job.alive() if row.dead_letters != 0], "replayed", replay_one)
 
 
 def _remove(job: _Job) -> None:

@@ -243,7 +243,7 @@ def test_from_the_banner_to_the_dead_letters(
     said = page.poll()
     assert "#hooks-state" in targets(said)
     assert "#hooks" not in targets(said)
-    assert "1 re-activated, 20 checked, 2 replayed" in words(said)
+    assert "1 re-activated, 2 replayed" in words(said)
     wait_for(lambda: delivered_ids(subscribed, "message.added") == set(stuck))
     assert BUTTON not in page_of(client, "/")
     assert (ours("message.added").status, ours("message.added").dead_letters) == ("active", 0)
