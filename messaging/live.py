@@ -171,7 +171,7 @@ def _changed(mine: str, within: str) -> str:
         for table, alias in tables
     ]
     parts.append(f"EXISTS (SELECT 1 FROM messaging_connection n WHERE {changed_sql('n')} AND {mine.format('n.id')})")
-    parts += [_gate_changed(mine), HOOKS_CHANGED]
+    parts += [_gate_changed(mine), _hooks_changed()]
     parts.append(f"EXISTS (SELECT 1 FROM messaging_readmark r WHERE r.user_id = %(user)s AND {changed_sql('r')})")
     if within:
         held = "h.state = 'queued' AND h.not_before > now() - interval '3 seconds'"
@@ -179,12 +179,13 @@ def _changed(mine: str, within: str) -> str:
     return " OR ".join(parts)
 
 
-HOOKS_CHANGED = f"EXISTS (SELECT 1 FROM messaging_webhookwatch w WHERE {changed_sql('w')})"
-
-
 def _gate_changed(mine: str) -> str:
     in_the_way = f"(g.connection_id IS NULL OR {mine.format('g.connection_id')})"
     return f"EXISTS (SELECT 1 FROM messaging_gate g WHERE {changed_sql('g')} AND {in_the_way})"
+
+
+def _hooks_changed() -> str:
+    return f"EXISTS (SELECT 1 FROM messaging_webhookwatch w WHERE {changed_sql('w')})"
 
 
 def _lively(mine: str, within: str) -> str:
@@ -235,7 +236,7 @@ SELECT look.snapshot, look.changed, look.lively,
   {f"look.changed AND {_gate_changed(mine)}" if has_cursor else "TRUE"},
   CASE WHEN look.changed THEN (SELECT jsonb_build_array(w.trouble, w.wanted = 'repair') FROM messaging_webhookwatch w
     WHERE w.url = %(hooks)s AND w.trouble > 0) END,
-  {f"look.changed AND {HOOKS_CHANGED}" if has_cursor else "TRUE"}
+  {f"look.changed AND {_hooks_changed()}" if has_cursor else "TRUE"}
 FROM (SELECT pg_current_snapshot()::text AS snapshot, {_changed(mine, within) if has_cursor else "TRUE"} AS changed,
              {_lively(mine, within)} AS lively OFFSET 0) look"""
 

@@ -263,6 +263,13 @@ def test_subscribing_and_removing_from_the_page(
     assert theirs(catena) == set()
 
 
+def test_a_page_that_slept_offers_to_read_itself_again(subscribed: Receiver, sol: models.User, client_of: Any) -> None:
+    page = Browser(client_of(sol), PAGE)
+    page.address = re.sub(r"since=\d+", "since=1", page.address)
+    assert "#live-news" in page.poll()
+    assert 'id="live-news"' in page_of(client_of(sol))
+
+
 @with_commits
 def test_a_manager_who_asks_the_poll_for_the_page_is_told_nothing_of_it(
     subscribed: Receiver, mara: models.User, client_of: Any
