@@ -1,14 +1,12 @@
 """Our webhook subscriptions, against the simulated Catena over HTTP and a real receiver."""
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.db import connection as database
-from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from messaging import gates, mirror, models, sync
@@ -25,7 +23,6 @@ from tests.messaging.hooked import (
     NEXT,
     delivered_ids,
     drivers_write,
-    hooked,
     ours,
     signed_by,
     status_at_catena,
@@ -38,19 +35,6 @@ from tests.stack import wait_for
 pytestmark = pytest.mark.django_db
 NOW = timezone.now()
 HOOKS = "/v2/notifications/webhooks"
-
-
-@pytest.fixture
-def receiver(settings: Any) -> Iterator[Receiver]:
-    with hooked(settings) as running:
-        yield running
-
-
-@pytest.fixture
-def subscribed(catena: SimulatorServer, catena_client: CatenaClient, receiver: Receiver) -> Receiver:
-    catena.world.pace.breaker_grace = 0.0
-    assert subscriptions.ensure(catena_client, NOW).is_good
-    return receiver
 
 
 def marks() -> list[Any]:
@@ -403,76 +387,6 @@ def test_without_secret_or_address_the_reason_and_the_cure_are_named(
     assert bool(hook_obstacle()) == bool(cure)
     if cure:
         assert f"{subscriptions.check(catena_client, NOW).stopped}." == hook_obstacle()
-
-
-# What a person asks for
-
-
-def watch() -> models.WebhookWatch:
-    return models.WebhookWatch.objects.get()
-
-
-def test_what_is_asked_for_is_done_once_and_told(
-    catena: SimulatorServer, catena_client: CatenaClient, receiver: Receiver, ada: models.User
-) -> None:
-    assert sync.fulfil(catena_client, NOW) is None
-    assert sync.want(models.WebhookWork.CREATE, ada, NOW)
-    assert not sync.want(models.WebhookWork.REMOVE, ada, NOW + timedelta(seconds=59))
-    report = sync.fulfil(catena_client, NOW)
-    assert report
-    assert report.is_good
-    assert sync.fulfil(catena_client, NOW) is None
-    row = watch()
-    assert (row.wanted, row.outcome, row.is_outcome_good) == ("", "Done: 20 subscribed.", True)
-    kept = models.AuditEntry.objects.order_by("id").values_list("action", "user__username")
-    assert list(kept) == [("webhooks_create", "ada"), ("webhooks_create_done", None)]
-
-
-def test_while_catena_is_away_it_is_tried_again_and_given_up_after_a_quarter_of_an_hour(
-    catena: SimulatorServer, catena_client: CatenaClient, receiver: Receiver, sol: models.User
-) -> None:
-    down = catena.world.faults.add(Fault("server_error", f"GET {HOOKS}", status=503))
-    sync.want(models.WebhookWork.CHECK, sol, NOW)
-    sync.fulfil(catena_client, NOW)
-    assert (watch().wanted, watch().next_at, watch().is_outcome_good) == ("check", NOW + timedelta(seconds=30), False)
-    assert sync.fulfil(catena_client, NOW + timedelta(seconds=29)) is None
-    sync.fulfil(catena_client, NOW + timedelta(minutes=15))
-    assert watch().wanted == ""
-    assert "Catena did not answer usefully" in watch().outcome
-    down.times = 0
-    sync.want(models.WebhookWork.CHECK, sol, NOW + timedelta(minutes=16))
-    sync.fulfil(catena_client, NOW + timedelta(minutes=16))
-    assert (watch().wanted, watch().is_outcome_good) == ("", True)
-
-
-def test_two_workers_do_not_do_the_same_and_a_dead_one_leaves_it_to_others(
-    catena: SimulatorServer, receiver: Receiver, sol: models.User
-) -> None:
-    client = client_of_server(catena)
-    sync.want(models.WebhookWork.CHECK, sol, NOW)
-
-    class Dies:
-        def list_webhooks(self, **options: Any) -> Any:
-            assert sync.fulfil(client, NOW) is None
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        sync.fulfil(Dies(), NOW)  # type: ignore[arg-type]
-    assert sync.fulfil(client, NOW + timedelta(seconds=119)) is None
-    assert sync.fulfil(client, NOW + timedelta(seconds=120)) is not None
-
-
-def test_a_wish_that_no_worker_took_gives_way_to_another(receiver: Receiver, sol: models.User) -> None:
-    sync.want(models.WebhookWork.CHECK, sol, NOW)
-    assert overview(NOW + timedelta(seconds=61)).waits_long
-    assert sync.want(models.WebhookWork.REPAIR, sol, NOW + timedelta(minutes=1))
-    assert watch().wanted == "repair"
-
-
-def test_an_idle_worker_asks_one_question(catena_client: CatenaClient, receiver: Receiver) -> None:
-    with CaptureQueriesContext(database) as queries:
-        assert sync.fulfil(catena_client, NOW) is None
-    assert len(queries) == 1
 
 
 def test_unknown_words_and_masks_of_any_kind_are_lived_with(catena_client: CatenaClient, subscribed: Receiver) -> None:

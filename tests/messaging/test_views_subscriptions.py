@@ -1,7 +1,6 @@
 """The page of the webhooks and the notice on every other page: who sees what, who may do what, and how it is repainted."""
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +15,7 @@ from messaging.catena.client import CatenaClient
 from messaging.simulator import SimulatorServer
 from messaging.sync import subscriptions
 from tests import factories
-from tests.messaging.hooked import delivered_ids, hooked, ours, status_at_catena, theirs, trip_the_breaker
+from tests.messaging.hooked import delivered_ids, ours, status_at_catena, theirs, trip_the_breaker
 from tests.messaging.test_views_live import Browser, targets
 from tests.simulator.receiver import Receiver
 from tests.stack import wait_for
@@ -27,19 +26,6 @@ with_commits = pytest.mark.django_db(transaction=True)
 NOW = timezone.now()
 PAGE = "/ops/webhooks/"
 BUTTON = "Re-activate and replay</button>"
-
-
-@pytest.fixture
-def receiver(settings: Any) -> Iterator[Receiver]:
-    with hooked(settings) as running:
-        yield running
-
-
-@pytest.fixture
-def subscribed(catena: SimulatorServer, catena_client: CatenaClient, receiver: Receiver) -> Receiver:
-    catena.world.pace.breaker_grace = 0.0
-    assert subscriptions.ensure(catena_client, NOW).is_good
-    return receiver
 
 
 @pytest.fixture
