@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 
 READ_ONLY = [
     "message", "conversation", "operation", "gate", "fleetuser", "auditentry", "decision", "sendattempt", "look",
-    "webhookevent", "refuseddelivery", "synccursor", "verification",
+    "webhookevent", "refuseddelivery", "synccursor", "verification", "webhooksubscription", "webhookwatch",
 ]  # fmt: skip
 NEVER_ADDED = [*READ_ONLY, "connection", "fleet"]
 
@@ -73,6 +73,10 @@ def row_of(model: str, failed: models.Message) -> Any:
         "verification": lambda: models.Verification.objects.create(
             at=timezone.now(), rule_count=44, seconds=0.5, breaches=["one_head: conversation <1>"]
         ),
+        "webhooksubscription": lambda: models.WebhookSubscription.objects.create(
+            catena_id=uuid4(), event_name="message.added", url="https://dash.example/hooks/catena/", status="stale"
+        ),
+        "webhookwatch": lambda: models.WebhookWatch.objects.create(url="https://dash.example/hooks/catena/"),
         "connection": lambda: failed.connection,
         "fleet": lambda: failed.connection.fleet,
         "user": lambda: failed.author,
