@@ -16,11 +16,13 @@ from messaging.views import (
     replies,
     resend,
     restore,
+    webhooks,
 )
 
 urlpatterns: list[URLPattern | URLResolver] = [
     # What every open page asks every few seconds is found first.
     path("_f/live/", live.live_poll, name="live"),
+    path("hooks/catena/", webhooks.catena, name="hook"),
     path("", inbox.inbox, name="inbox"),
     path("_f/inbox/rows/", inbox.inbox_rows, name="inbox_rows"),
     path("c/<uuid:uuid>/", conversations.conversation, name="conversation"),

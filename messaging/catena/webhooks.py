@@ -33,16 +33,20 @@ class BadSignature(Exception):
     """Not provably from Catena; the text says why and quotes nothing of the delivery."""
 
 
-class StaleDelivery(BadSignature):
-    """Signed by Catena, but more than 5 minutes old or ahead; nothing of it may be applied."""
-
-
 @dataclass(frozen=True, slots=True)
 class Verified:
     """An authentic body, unpacked; `key` is the index of the secret that signed it."""
 
     body: bytes
     key: int
+
+
+class StaleDelivery(BadSignature):
+    """Signed by Catena, but more than 5 minutes old or ahead; nothing of it may be applied. `verified` is what it was."""
+
+    def __init__(self, verified: Verified) -> None:
+        super().__init__("the delivery is older or newer than 5 minutes")
+        self.verified = verified
 
 
 def verify(
@@ -75,9 +79,10 @@ def verify(
     matches = [hmac.compare_digest(machine.digest(), wanted) for machine in machines]
     if not any(matches):
         raise BadSignature("the signature does not fit")
+    verified = Verified(body, matches.index(True))
     if abs(now - sent_at) > TOLERANCE:
-        raise StaleDelivery("the delivery is older or newer than 5 minutes")
-    return Verified(body, matches.index(True))
+        raise StaleDelivery(verified)
+    return verified
 
 
 def _signature_bytes(signature: str | None) -> bytes:

@@ -13,6 +13,7 @@ from django.utils import timezone
 from messaging import gates
 from messaging.catena import errors
 from messaging.models import Connection, SyncCursor
+from messaging.states import GateCause
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +124,8 @@ class Round:
             until = _slow_down(error)
             return f"Catena asked to slow down; reading goes on after {until:%H:%M:%S} UTC"
         if isinstance(error, errors.Unauthorized):
+            # The read was repeated with a new token by then, so this is the second refusal: a send would meet the third.
+            gates.close_gate(None, GateCause.LOGIN, timezone.now())
             return f"{error}. Check CATENA_CLIENT_ID and CATENA_CLIENT_SECRET"
         if not isinstance(error, errors.Unavailable):
             return ""

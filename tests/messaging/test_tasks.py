@@ -259,9 +259,11 @@ def test_what_runs_side_by_side_never_waits_for_catena_to_reap(senders: ThreadPo
     keeper = next(names for names in lanes.values() if "keeper" in names)
     assert not {"due", "operations", "messages", "directory"} & set(keeper)
     assert {round_.name for lane in rounds.lanes(senders) for round_ in lane if not round_.is_shared} == {
-        "heartbeat",
-        "epoch",
+        "asked",
         "due",
+        "epoch",
+        "events",
+        "heartbeat",
     }
 
 
