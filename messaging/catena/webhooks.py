@@ -24,8 +24,8 @@ __all__ = ["BadSignature", "Event", "StaleDelivery", "Verified", "bounded_inflat
 MAX_BODY = 4 * 1024 * 1024
 MAX_DEPTH = 20
 MAX_RECORDS = 1000
-# Two hundred for each of the most records: far more than a record has, and far less than a parser needs a second for.
-MAX_VALUES = 200 * MAX_RECORDS
+# A hundred for each of the most records: more than any record has, and few enough to be read in a fifth of a second.
+MAX_VALUES = 100 * MAX_RECORDS
 TOLERANCE = timedelta(minutes=5)
 
 
@@ -190,7 +190,7 @@ def record_type(event_name: str | None) -> type[Record] | None:
 
 def parse(body: bytes) -> Event:
     """The envelope of a verified body: strict JSON, no repeated key, at most 20 levels deep, 1,000 records and
-    200,000 values.
+    100,000 values.
 
     Raises `BadPayload`; since the sender is authentic by then, that is our problem and no reason for a 4xx.
     """
