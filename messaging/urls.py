@@ -16,6 +16,7 @@ from messaging.views import (
     replies,
     resend,
     restore,
+    subscriptions,
     webhooks,
 )
 
@@ -42,6 +43,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("help/keys/", account.keys, name="keys"),
     path("m/<uuid:uuid>/", messages.message, name="message"),
     path("ops/restore/", restore.restore, name="restore"),
+    path("ops/webhooks/", subscriptions.subscriptions, name="subscriptions"),
     path("ops/", operations.operations, name="operations"),
     path("_f/ops/rows/", operations.operations_rows, name="operations_rows"),
     path("connections/", connections.connections, name="connections"),

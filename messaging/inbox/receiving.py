@@ -24,6 +24,7 @@ from messaging.mirror.redaction import keepable, redact_headers, scrub, storable
 from messaging.models import RefusedDelivery, SyncCursor, WebhookEvent
 from messaging.models.inbound import ROUND
 from messaging.models.statements import prepared_cursor
+from messaging.models.subscriptions import secret_mark
 from messaging.states import EventState
 
 logger = logging.getLogger(__name__)
@@ -95,15 +96,10 @@ def receive(raw: bytes, *, encoding: str | None, signature: str | None, timestam
         raise Refused(Cause.SIZE, str(error)) from None
     except errors.BadPayload as error:
         raise Refused(Cause.PACKING, str(error)) from None
-    stored = _store(verified, _fingerprint(secrets[verified.key]), too_old)
+    stored = _store(verified, secret_mark(secrets[verified.key]), too_old)
     if too_old:
         _ask_for_everything()
     return stored
-
-
-def _fingerprint(secret: str) -> str:
-    """Tells two secrets apart, and neither of them."""
-    return hashlib.sha256(b"webhook secret " + secret.encode()).hexdigest()[:16]
 
 
 def _store(verified: webhooks.Verified, signed_by: str, too_old: str) -> bool:

@@ -17,6 +17,16 @@ from messaging.mirror.notices import apply_connection_status, apply_schedule_sta
 from messaging.mirror.operations import apply_operation, bind_found, bind_operation, bind_posted
 from messaging.mirror.reasons import plain_reason
 from messaging.mirror.redaction import redact_headers
+from messaging.mirror.subscriptions import (
+    apply_subscribed,
+    apply_webhook,
+    apply_webhook_metrics,
+    forget_webhook,
+    note_secret,
+    note_webhook_problem,
+    summarise_webhooks,
+    withdraw_webhooks,
+)
 
 __all__ = [
     "CREATED_AFTER",
@@ -35,13 +45,21 @@ __all__ = [
     "apply_operation",
     "apply_schedule_status",
     "apply_share_agreement",
+    "apply_subscribed",
     "apply_tsp",
+    "apply_webhook",
+    "apply_webhook_metrics",
     "bind_found",
     "bind_operation",
     "bind_posted",
     "fingerprint",
+    "forget_webhook",
     "is_new_message",
+    "note_secret",
+    "note_webhook_problem",
     "plain_reason",
     "redact_headers",
+    "summarise_webhooks",
     "withdraw_unlisted",
+    "withdraw_webhooks",
 ]

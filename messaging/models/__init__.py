@@ -8,6 +8,7 @@ from messaging.models.inbound import RefusedDelivery, SyncCursor, WebhookEvent
 from messaging.models.outlook import closed_gates, delivery_columns, delivery_of, message_delivery
 from messaging.models.people import LogInAttempt, Role, Theme, User
 from messaging.models.safeguards import RequestBudget, Restore, RestoreCause, SendEpoch, Verification
+from messaging.models.subscriptions import WebhookSubscription, WebhookWatch, WebhookWork
 
 __all__ = [
     "AuditEntry",
@@ -36,6 +37,9 @@ __all__ = [
     "User",
     "Verification",
     "WebhookEvent",
+    "WebhookSubscription",
+    "WebhookWatch",
+    "WebhookWork",
     "closed_gates",
     "delivery_columns",
     "delivery_of",

@@ -25,6 +25,7 @@ from messaging import budget, conf, heartbeat, inbox, outbox, reconcile, sync, t
 from messaging.budget import Share
 from messaging.models import SyncCursor, Verification
 from messaging.models.inbound import ASKED_GAP, ROUND
+from messaging.models.subscriptions import hook_obstacle
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ EVENTS_SECONDS = 0.25
 ASKED_SECONDS = 2.0
 # How late a probe may be.
 PROBE_SECONDS = 2.0
+SUBSCRIPTION_SECONDS = 300.0
 TIDY_SECONDS = 60.0
 # How often it is asked whether the rules are due for a check, so that workers which restart daily still check daily.
 VERIFY_BEAT_SECONDS = 300.0
@@ -70,6 +72,7 @@ def lanes(senders: Executor) -> list[list[Round]]:
         Round("messages", settings.MESSAGE_SWEEP_SECONDS, sweep_messages),
         Round("directory", settings.DIRECTORY_SWEEP_SECONDS, sweep_directory),
     ]
+    subscriptions = Round("subscriptions", SUBSCRIPTION_SECONDS, check_subscriptions)
     return [
         [
             Round("heartbeat", BEAT_SECONDS, beat, is_shared=False),
@@ -85,7 +88,12 @@ def lanes(senders: Executor) -> list[list[Round]]:
         [Round("reconcile", KEEPER_SECONDS, look_for_lost)],
         [Round("probes", PROBE_SECONDS, probe_gates)],
         *([sweep] for sweep in sweeps),
-        [Round("asked", ASKED_SECONDS, partial(run_asked, sweeps), is_shared=False)],
+        [Round("asked", ASKED_SECONDS, partial(run_asked, [*sweeps, subscriptions]), is_shared=False)],
+        [
+            # A look at one row; whoever finds something takes it.
+            Round("wanted", KEEPER_SECONDS, do_wanted, is_shared=False),
+            subscriptions,
+        ],
         [Round("verify", VERIFY_BEAT_SECONDS, partial(verify_rules, time.monotonic()))],
     ]
 
@@ -183,6 +191,16 @@ def sweep_messages() -> None:
 
 def sweep_directory() -> None:
     sync.directory(conf.catena_client(), timezone.now())
+
+
+def do_wanted() -> None:
+    sync.fulfil(conf.catena_client(), timezone.now())
+
+
+def check_subscriptions() -> None:
+    """Nothing without a secret: this installation then takes no webhooks."""
+    if not hook_obstacle():
+        sync.subscriptions.check(conf.catena_client(), timezone.now())
 
 
 def verify_rules(started: float) -> Verification | None:
