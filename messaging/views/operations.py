@@ -13,9 +13,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from messaging import live
-from messaging.access import can_review, is_administrator, tends_webhooks
+from messaging.access import can_review
 from messaging.insight import listing
-from messaging.insight.arrivals import arrivals
 from messaging.insight.checked import last_check
 from messaging.insight.figures import MOST_COUNTED, Figures, figures, parse
 from messaging.insight.listing import RANGES, Key, OperationFilter, Row
@@ -48,14 +47,8 @@ def operations(request: PersonRequest) -> HttpResponse:
 
 
 def _check_context(user: User) -> dict[str, Any]:
-    """What the invariant checker and the webhook receiver found: for those who can act on it."""
-    now = timezone.now()
-    found: dict[str, Any] = {}
-    if can_review(user):
-        found |= {"shows_check": True, "check": last_check(now)}
-    if tends_webhooks(user):
-        found |= {"arrivals": arrivals(now), "is_administrator": is_administrator(user)}
-    return found
+    """What the invariant checker found: for support, who can act on it."""
+    return {"shows_check": True, "check": last_check(timezone.now())} if can_review(user) else {}
 
 
 @require_safe

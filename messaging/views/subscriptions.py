@@ -12,7 +12,6 @@ from django.utils import timezone
 
 from messaging import access, live, sync
 from messaging.forms import WebhookForm
-from messaging.insight.arrivals import arrivals
 from messaging.insight.hooks import overview
 from messaging.models import WebhookWork
 from messaging.views.desk import SeeOther
@@ -56,9 +55,7 @@ def _page(request: PersonRequest, errors: list[str] | None = None, status: int =
 
 
 def _context(request: PersonRequest) -> dict[str, Any]:
-    now = timezone.now()
-    is_administrator = access.is_administrator(request.user)
-    return {"found": overview(now), "arrivals": arrivals(now), "is_administrator": is_administrator}
+    return {"found": overview(timezone.now()), "is_administrator": access.is_administrator(request.user)}
 
 
 def paint_subscriptions(request: PersonRequest, look: live.Glance, since: live.Cursor, scope: live.Scope) -> list[str]:
