@@ -2,6 +2,7 @@
 
 from messaging.models import Connection, FleetMembership, Role, User
 from messaging.models.directory import sees_every_fleet
+from messaging.models.subscriptions import tends_webhooks
 
 __all__ = [
     "can_decide",
@@ -12,6 +13,7 @@ __all__ = [
     "may_send",
     "may_withdraw",
     "sees_every_fleet",
+    "tends_webhooks",
 ]
 
 

@@ -8,7 +8,7 @@ from django import forms
 from django.conf import settings
 
 from messaging.mirror.redaction import storable, storable_text
-from messaging.models import Conversation, FleetUser, Message, Theme, User
+from messaging.models import Conversation, FleetUser, Message, Theme, User, WebhookWork
 from messaging.states import DecisionKind, Priority
 
 DECIDE_AGAIN = "This form was damaged on the way. Your words are kept; look at the message again and decide."
@@ -181,6 +181,22 @@ class GateForm(forms.Form):
         if not reason:
             raise forms.ValidationError(self.fields["reason"].error_messages["required"])
         return reason
+
+
+class WebhookForm(forms.Form):
+    """What a person wants done with the webhook subscriptions; removing them wants a tick."""
+
+    action = forms.ChoiceField(
+        choices=WebhookWork.choices,
+        error_messages=dict.fromkeys(("required", "invalid_choice"), "Choose what should be done."),
+    )
+    is_sure = forms.BooleanField(required=False)
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or self.cleaned_data
+        if given.get("action") == WebhookWork.REMOVE and not given.get("is_sure"):
+            raise forms.ValidationError("Tick the box if all subscriptions should be removed.")
+        return given
 
 
 class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at run time

@@ -188,9 +188,24 @@ def lock(reason: str, now: datetime) -> None:
 
 
 def unlock(user: User | None, now: datetime) -> bool:
-    """Ends a lock. False when there is none."""
-    gate = _locked(None)
-    return _open(gate, Gate.objects.filter(connection=None, state=GateState.LOCKED), now, user, {"cause": gate.cause})
+    """Ends a lock; a pause that a person had set before it stands again. False when there is none."""
+    with transaction.atomic():
+        gate = _locked(None)
+        locked = Gate.objects.filter(connection=None, state=GateState.LOCKED)
+        if not _open(gate, locked, now, user, {"cause": gate.cause}):
+            return False
+        pause = _pause_by_hand()
+        if pause is not None and pause.user is not None:
+            close_by_hand(None, pause.user, pause.detail["reason"], now)
+        return True
+
+
+def _pause_by_hand() -> AuditEntry | None:
+    """What a person last said of the credential, when that was a pause: locks write over it, but the audit remembers."""
+    moves = AuditEntry.objects.filter(action__in=["gate_closed", "gate_opened"], connection=None)
+    last = moves.exclude(detail__cause=GateCause.RESTORE).select_related("user").order_by("-id").first()
+    is_pause = last is not None and last.action == "gate_closed" and last.detail.get("cause") == GateCause.OPERATOR
+    return last if is_pause else None
 
 
 def _as_read(gate: Gate) -> "QuerySet[Gate]":

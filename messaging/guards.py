@@ -22,6 +22,8 @@ TRIGGERS = (
     "messaging_sendattempt.sendattempt_authority",
     "messaging_sendattempt.sendattempt_finished_once",
     "messaging_sendattempt.sendattempt_kept",
+    "messaging_webhookwatch.webhookwatch_marks_change",
+    "messaging_webhookwatch.webhookwatch_marks_insert",
 )
 _INDEX = """SELECT 1 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
     WHERE i.indrelid = g.source AND i.indisunique AND i.indisvalid AND i.indisready AND i.indislive"""

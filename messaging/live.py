@@ -20,6 +20,7 @@ from messaging.models.conversation import NEEDS_ATTENTION_SQL, READ_THROUGH_SQL
 from messaging.models.directory import visible_connections_sql
 from messaging.models.outlook import ClosedGate, ClosedGates
 from messaging.models.statements import prepared_cursor
+from messaging.models.subscriptions import hook_address, hook_obstacle
 from messaging.states import Badge, Direction, Facts, delivery
 
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -118,13 +119,22 @@ class Own:
 
 
 @dataclass(frozen=True, slots=True)
+class Hooks:
+    """So many webhook subscriptions of ours do not deliver; `is_under_way` says that somebody has asked to mend it."""
+
+    trouble: int
+    is_under_way: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Glance:
     """One cheap look: whether anything this person sees changed, the counts beside the navigation, and what the person is
     told on every page until somebody has taken care of it.
 
     The counts are None when nothing changed since the given cursor. `is_lively` says that something on the page is
     pending and younger than a minute, `is_moving` that something this person sees changed within the last minute: either
-    way the page should look again soon. `has_gate_news` says that a gate in this person's way moved.
+    way the page should look again soon. `has_gate_news` says that a gate in this person's way moved, `has_hook_news` that
+    something about the webhooks did; `hooks` is None while all of them deliver.
     """
 
     cursor: Cursor
@@ -136,6 +146,8 @@ class Glance:
     own: Own | None
     gates: ClosedGates
     has_gate_news: bool
+    hooks: Hooks | None
+    has_hook_news: bool
     is_moving: bool = False
 
     @property
@@ -173,7 +185,7 @@ def _changed(mine: str, within: str) -> str:
         for table, alias in tables
     ]
     parts.append(f"EXISTS (SELECT 1 FROM messaging_connection n WHERE {changed_sql('n')} AND {mine.format('n.id')})")
-    parts.append(_gate_changed(mine))
+    parts += [_gate_changed(mine), _hooks_changed()]
     parts.append(f"EXISTS (SELECT 1 FROM messaging_readmark r WHERE r.user_id = %(user)s AND {changed_sql('r')})")
     if within:
         held = "h.state = 'queued' AND h.not_before > now() - interval '3 seconds'"
@@ -184,6 +196,10 @@ def _changed(mine: str, within: str) -> str:
 def _gate_changed(mine: str) -> str:
     in_the_way = f"(g.connection_id IS NULL OR {mine.format('g.connection_id')})"
     return f"EXISTS (SELECT 1 FROM messaging_gate g WHERE {changed_sql('g')} AND {in_the_way})"
+
+
+def _hooks_changed() -> str:
+    return f"EXISTS (SELECT 1 FROM messaging_webhookwatch w WHERE {changed_sql('w')})"
 
 
 def _lively(mine: str, within: str) -> str:
@@ -231,7 +247,10 @@ SELECT look.snapshot, look.changed, look.lively,
   (SELECT jsonb_agg(jsonb_build_array(g.connection_id, g.reason, extract(epoch FROM g.until),
       extract(epoch FROM g.probe_at), g.cause))
     FROM messaging_gate g WHERE g.state = 'locked' OR g.state = 'closed' AND (g.until IS NULL OR g.until > now())),
-  {f"look.changed AND {_gate_changed(mine)}" if has_cursor else "TRUE"}
+  {f"look.changed AND {_gate_changed(mine)}" if has_cursor else "TRUE"},
+  CASE WHEN look.changed THEN (SELECT jsonb_build_array(w.trouble, w.wanted = 'repair') FROM messaging_webhookwatch w
+    WHERE w.url = %(hooks)s AND w.trouble > 0) END,
+  {f"look.changed AND {_hooks_changed()}" if has_cursor else "TRUE"}
 FROM (SELECT pg_current_snapshot()::text AS snapshot, {_changed(mine, within) if has_cursor else "TRUE"} AS changed,
              {_lively(mine, within)} AS lively OFFSET 0) look"""
 
@@ -242,6 +261,7 @@ def parameters(user: User, scope: Scope, since: Cursor | None) -> dict[str, Any]
         "joined": user.date_joined,
         "conversation": scope.conversation_id,
         "message": scope.message_id,
+        "hooks": "" if hook_obstacle() else hook_address(),
     }
     return {**values, **cursor_parameters(since)} if since else values
 
@@ -256,7 +276,8 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None, *, w
     sql = _glance_sql(visible_connections_sql(user, "{}"), scope.condition, has_cursor=since is not None)
     with prepared_cursor() as cursor:
         cursor.execute(sql, parameters(user, scope, since))
-        snapshot, changed, lively, unread, attention, own, gates, has_gate_news = cursor.fetchone()
+        seen = cursor.fetchone()
+    snapshot, changed, lively, unread, attention, own, gates, has_gate_news, hooks, has_hook_news = seen
     return Glance(
         cursor=Cursor(int(time.time()), snapshot),
         changed=changed,
@@ -267,6 +288,8 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None, *, w
         own=_own_of(own),
         gates=_closed(gates),
         has_gate_news=has_gate_news,
+        hooks=Hooks(*json.loads(hooks)) if hooks else None,
+        has_hook_news=has_hook_news,
         is_moving=since is not None and (changed or (was_quick and since.age < RENEW_AFTER_SECONDS)),
     )
 

@@ -16,11 +16,14 @@ from messaging.views import (
     replies,
     resend,
     restore,
+    subscriptions,
+    webhooks,
 )
 
 urlpatterns: list[URLPattern | URLResolver] = [
     # What every open page asks every few seconds is found first.
     path("_f/live/", live.live_poll, name="live"),
+    path("hooks/catena/", webhooks.catena, name="hook"),
     path("", inbox.inbox, name="inbox"),
     path("_f/inbox/rows/", inbox.inbox_rows, name="inbox_rows"),
     path("c/<uuid:uuid>/", conversations.conversation, name="conversation"),
@@ -40,6 +43,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("help/keys/", account.keys, name="keys"),
     path("m/<uuid:uuid>/", messages.message, name="message"),
     path("ops/restore/", restore.restore, name="restore"),
+    path("ops/webhooks/", subscriptions.subscriptions, name="subscriptions"),
     path("ops/", operations.operations, name="operations"),
     path("_f/ops/rows/", operations.operations_rows, name="operations_rows"),
     path("connections/", connections.connections, name="connections"),

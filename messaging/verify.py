@@ -25,6 +25,7 @@ TIME_LIMIT = timedelta(seconds=60)
 MOST_LINES = 50
 # What a worker needs to act on something that is due; longer means that nobody does.
 GRACE = timedelta(minutes=5)
+KEPT = timedelta(days=90)
 
 
 def _words(values: Sequence[str]) -> str:
@@ -314,7 +315,20 @@ RULES: tuple[Rule, ...] = (
         f"{OURS} AND EXISTS (SELECT 1 FROM messaging_operation o WHERE o.id = m.operation_id"
         " AND o.status <> m.operation_status)",
     ),
+    # What pauses sending.
+    Rule(
+        "gate_says_why",
+        "sending is paused for a reason, and that reason knows its end: a time, a read that succeeds, or a person",
+        "SELECT 'gate ' || g.id FROM messaging_gate g WHERE g.state <> 'open' AND g.cause = ''"
+        " OR g.state = 'closed' AND g.until IS NULL AND g.probe_at IS NULL AND g.cause <> 'operator'",
+    ),
     # A database that went back in history.
+    Rule(
+        "lock_has_a_restore",
+        "sending is locked only while somebody can unlock it",
+        "SELECT 'gate ' || g.id FROM messaging_gate g WHERE g.state = 'locked'"
+        " AND NOT EXISTS (SELECT 1 FROM messaging_restore r WHERE r.unlocked_at IS NULL)",
+    ),
     Rule(
         "restore_locks_sending",
         "nothing can be sent until a person has looked at what a restore brought back",
@@ -351,6 +365,12 @@ PUNCTUAL: tuple[Rule, ...] = (
         "looks for a lost POST come when they are due",
         "m.state = 'unknown' AND NOT EXISTS (SELECT 1 FROM messaging_sendattempt a WHERE a.message_id = m.id"
         " AND a.next_look_at >= %(late)s)",
+    ),
+    Rule(
+        "gates_open_in_time",
+        "a pause ends when its time has come, and what only a read can end is tried",
+        "SELECT 'gate ' || g.id FROM messaging_gate g"
+        " WHERE g.state = 'closed' AND (g.until < %(late)s OR g.probe_at < %(late)s)",
     ),
 )
 # The guards that the rules above rest on: one that is gone or not valid is a breach of its own.
@@ -407,7 +427,8 @@ def _check(rule: Rule, report: Report, now: datetime) -> None:
 
 
 def keep(report: Report) -> Verification:
-    """Stores what a run found, for the operations page."""
+    """Stores what a run found, for the operations page, and forgets what runs found more than a quarter of a year ago."""
+    Verification.objects.filter(at__lt=report.at - KEPT).delete()
     return Verification.objects.create(
         at=report.at,
         rule_count=report.rules,

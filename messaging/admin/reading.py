@@ -65,7 +65,7 @@ class AdministratorAdmin(PlainAdmin):
 class ReadOnlyAdmin(AdministratorAdmin):
     """Rows that only Catena, the engines or history itself may write."""
 
-    actions = None
+    actions: Sequence[str] | None = None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

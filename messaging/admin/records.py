@@ -1,11 +1,25 @@
 """History and plumbing, to be read only: audit, decisions, our requests, received events, sweeps, checks."""
 
 from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.safestring import SafeString
 
+from messaging import inbox
 from messaging.admin.reading import ReadOnlyAdmin, ReadOnlyInline, SearchByIdAdmin, link, pretty, table
-from messaging.models import AuditEntry, Decision, Look, SendAttempt, SyncCursor, Verification, WebhookEvent
+from messaging.models import (
+    AuditEntry,
+    Decision,
+    Look,
+    RefusedDelivery,
+    SendAttempt,
+    SyncCursor,
+    User,
+    Verification,
+    WebhookEvent,
+)
 
 
 @admin.register(AuditEntry)
@@ -92,11 +106,12 @@ class WebhookEventAdmin(SearchByIdAdmin, ReadOnlyAdmin):
     list_display = ("received_at", "event_name", "state", "tries", "next_at", "processed_at", "reason")
     list_filter = ("state", "event_name")
     ordering = ("-id",)
+    actions = ("process_again",)
     uuid_fields = ("webhook_id",)
     exact_fields = ("key", "event_name", "body_sha256")
     fields = (
-        "key", "event_name", "webhook_id", "state", "reason", "received_at", "tries", "next_at", "processed_at", "body_sha256",
-        "pretty_body",
+        "key", "event_name", "webhook_id", "state", "reason", "received_at", "tries", "next_at", "processed_at", "signed_by",
+        "body_sha256", "pretty_body",
     )  # fmt: skip
     readonly_fields = ("pretty_body",)
 
@@ -104,10 +119,37 @@ class WebhookEventAdmin(SearchByIdAdmin, ReadOnlyAdmin):
     def pretty_body(self, obj: WebhookEvent) -> SafeString:
         return pretty(obj.body)
 
+    @admin.action(description="Process again: those that are dead or parked")
+    def process_again(self, request: HttpRequest, chosen: QuerySet[WebhookEvent]) -> None:
+        """What is done stays done: applying it once more would change nothing."""
+        count = inbox.process_again(list(chosen), timezone.now())
+        AuditEntry.objects.create(
+            user=request.user if isinstance(request.user, User) else None,
+            action="events_processed_again",
+            detail={"chosen": len(chosen), "again": count},
+        )
+        self.message_user(request, f"{count} of {len(chosen)} will be processed again within a second.")
+
+
+@admin.register(RefusedDelivery)
+class RefusedDeliveryAdmin(ReadOnlyAdmin):
+    list_display = ("minute", "cause", "count")
+    list_filter = ("cause",)
+    fields = ("minute", "cause", "count")
+
 
 @admin.register(SyncCursor)
 class SyncCursorAdmin(ReadOnlyAdmin):
-    list_display = ("name", "connection", "position", "started_at", "finished_at", "read_count", "last_error")
+    list_display = (
+        "name",
+        "connection",
+        "position",
+        "started_at",
+        "finished_at",
+        "asked_at",
+        "read_count",
+        "last_error",
+    )
     list_filter = ("name",)
     list_select_related = ("connection",)
 

@@ -53,12 +53,16 @@ def _gunzip(raw: bytes) -> Iterator[bytes]:
         raise BadPayload("something follows the gzip data")
 
 
-def decode_json(raw: bytes, *, max_depth: int = MAX_DEPTH, unique_keys: bool = False) -> object:
+def decode_json(
+    raw: bytes, *, max_depth: int = MAX_DEPTH, max_values: int | None = None, unique_keys: bool = False
+) -> object:
     """UTF-8 JSON as plain values that can be stored: finite numbers, no NUL, no lone surrogate.
 
-    Raises `BadPayload` for everything else, including nesting deeper than `max_depth` and, when `unique_keys`, a
-    repeated key.
+    Raises `BadPayload` for everything else, including nesting deeper than `max_depth`, more than `max_values` values and,
+    when `unique_keys`, a repeated key.
     """
+    if max_values is not None and len(raw) > max_values:
+        _check_values(raw, max_values)
     try:
         body = json.loads(
             raw.decode("utf-8"),
@@ -70,6 +74,14 @@ def decode_json(raw: bytes, *, max_depth: int = MAX_DEPTH, unique_keys: bool = F
         raise BadPayload("the body is not JSON that can be read") from _cause(error)
     _check_depth(body, max_depth)
     return _storable(body) if MAY_BE_UNSTORABLE.search(raw) else body
+
+
+def _check_values(raw: bytes, limit: int) -> None:
+    """Before anything is made of them: a value takes two bytes of a body, and a hundred of memory. Those within texts
+    count too; it is an estimate from above.
+    """
+    if sum(map(raw.count, (b",", b"[", b"{"))) > limit:
+        raise BadPayload(f"the body may hold more than {limit} values")
 
 
 def _cause(error: Exception) -> Exception | None:

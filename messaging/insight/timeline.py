@@ -113,7 +113,9 @@ def _search_steps(post: Post, now: datetime) -> Iterator[Step]:
     if post.looked_at:
         times = "once" if post.looks == 1 else f"{post.looks} times"
         following = f"The next look is at {clock(post.next_look_at, now)}." if post.next_look_at else ""
-        title = f"Looked for it at Catena {times}"
+        title = (
+            f"Looked for it at Catena {times}" if post.looks else "Looked for it, but Catena's list could not be read"
+        )
         yield Step(f"looks-{post.id}", title, post.looked_at, Tone.NEUTRAL, kind="the last time", text=following)
     if post.is_second:
         text = "Catena has another operation of this message: the driver may have got it twice."

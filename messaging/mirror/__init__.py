@@ -13,9 +13,20 @@ from messaging.mirror.directory import (
 from messaging.mirror.fingerprint import fingerprint, is_new_message
 from messaging.mirror.listing import CREATED_AFTER, CREATED_BEFORE, apply_listed
 from messaging.mirror.messages import adopt_record, apply_message, apply_messages
+from messaging.mirror.notices import apply_connection_status, apply_schedule_status, apply_share_agreement
 from messaging.mirror.operations import apply_operation, bind_found, bind_operation, bind_posted
 from messaging.mirror.reasons import plain_reason
 from messaging.mirror.redaction import redact_headers
+from messaging.mirror.subscriptions import (
+    apply_subscribed,
+    apply_webhook,
+    apply_webhook_metrics,
+    forget_webhook,
+    note_secret,
+    note_webhook_problem,
+    summarise_webhooks,
+    withdraw_webhooks,
+)
 
 __all__ = [
     "CREATED_AFTER",
@@ -23,6 +34,7 @@ __all__ = [
     "Change",
     "adopt_record",
     "apply_connection",
+    "apply_connection_status",
     "apply_fleet",
     "apply_fleet_user",
     "apply_fleet_users",
@@ -31,13 +43,23 @@ __all__ = [
     "apply_message",
     "apply_messages",
     "apply_operation",
+    "apply_schedule_status",
+    "apply_share_agreement",
+    "apply_subscribed",
     "apply_tsp",
+    "apply_webhook",
+    "apply_webhook_metrics",
     "bind_found",
     "bind_operation",
     "bind_posted",
     "fingerprint",
+    "forget_webhook",
     "is_new_message",
+    "note_secret",
+    "note_webhook_problem",
     "plain_reason",
     "redact_headers",
+    "summarise_webhooks",
     "withdraw_unlisted",
+    "withdraw_webhooks",
 ]

@@ -71,7 +71,7 @@ def apply_freshness(record: types.Freshness) -> Change:
     }
     if not connection.tsp_slug:  # the provider list has the last word, so that the two never overwrite each other
         columns["tsp_slug"] = cut(Connection, "tsp_slug", record.tsp_slug)
-    return _note(connection, columns)
+    return note(connection, columns)
 
 
 def apply_tsp(record: types.TspIntegrations) -> Counter[Change]:
@@ -81,10 +81,11 @@ def apply_tsp(record: types.TspIntegrations) -> Counter[Change]:
     }
     if record.slug:
         columns["tsp_slug"] = cut(Connection, "tsp_slug", record.slug)
-    return Counter(_note(connection, columns) for connection in Connection.objects.filter(tsp_id=record.tsp_id))
+    return Counter(note(connection, columns) for connection in Connection.objects.filter(tsp_id=record.tsp_id))
 
 
-def _note(connection: Connection, columns: dict[str, Any]) -> Change:
+def note(connection: Connection, columns: dict[str, Any]) -> Change:
+    """Writes what differs of columns that no record's time covers."""
     changes = differing(connection, columns)
     if not changes:
         return Change.SAME

@@ -226,7 +226,7 @@ def _notice_again(known: Restore, here: str, now: datetime, restored_to: datetim
         gates.lock(REASON, now)
         changed = Restore.objects.filter(pk=known.pk, unlocked_at=None, detected_at=known.detected_at).update(
             noticed_on=here, detected_at=now, restored_to=moment, since=min(known.since, moment - SURVEY_MARGIN),
-            surveyed_at=None, problem="",
+            surveyed_at=None, survey={}, problem="",
         )  # fmt: skip
         if changed:
             AuditEntry.objects.create(action="sending_locked_again", detail={"restore": known.pk})

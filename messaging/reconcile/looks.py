@@ -18,7 +18,7 @@ from messaging.catena.client import CatenaClient
 from messaging.models import Connection, Look, SendAttempt
 from messaging.reconcile.absence import absence, ask_at, question_for, self_test
 from messaging.reconcile.matching import ask, match, nearest, unsettled, window_of
-from messaging.states import MessageState, Question
+from messaging.states import GateCause, MessageState, Question
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,10 @@ HOURLY = 3600.0
 LAST_LOOK_AFTER = timedelta(hours=24)
 # Between two looks at least, also after one that came late.
 LEAST_GAP = timedelta(seconds=5)
+# A listing that could not be read to its end says nothing, so it is asked for again soon: after a minute at first, later
+# after a tenth of the time that has gone by.
+FAILED_GAP = timedelta(minutes=1)
+FAILED_PART = 10
 # Listings further apart than this are asked for one by one, rather than all that lies between them.
 JOINED_GAP = timedelta(minutes=30)
 AT_ONCE = 500
@@ -130,6 +134,8 @@ def _list(client: CatenaClient, connection: Connection, since: datetime, until: 
         sight.problem = str(error)[:300]
         if isinstance(error, errors.RateLimited):
             gates.slow_down(now, error.retry_after)
+        if isinstance(error, errors.Unauthorized):
+            gates.close_gate(None, GateCause.LOGIN, now)
         sight.stops_all = isinstance(error, errors.RateLimited | errors.Unauthorized | errors.Unavailable)
         logger.warning("Looking for lost sends of connection %d failed: %s", connection.pk, error)
     else:
@@ -147,8 +153,7 @@ def _conclude(attempts: Sequence[SendAttempt], sights: Sequence[_Sight], now: da
         return
     near = nearest(left)
     with transaction.atomic():
-        Look.objects.bulk_create(_seen(attempt, sights, near[attempt.pk], now) for attempt in left)
-        _plan_next(left, now)
+        _plan_next(Look.objects.bulk_create(_seen(attempt, sights, near[attempt.pk], now) for attempt in left), now)
     open_ = [attempt for attempt in left if attempt.message.state == S.UNKNOWN]
     prefetch_related_objects(
         open_, Prefetch("searches", Look.objects.only("attempt", "is_complete", "at", "newest_at"))
@@ -178,17 +183,22 @@ def _seen(attempt: SendAttempt, sights: Sequence[_Sight], near: list[dict[str, A
     )
 
 
-def _plan_next(attempts: Sequence[SendAttempt], now: datetime) -> None:
-    """In one statement; a POST that was settled meanwhile is left alone."""
-    planned = [When(pk=attempt.pk, then=Value(_next_look_of(attempt, now))) for attempt in attempts]
-    unsettled().filter(pk__in=[attempt.pk for attempt in attempts]).update(
-        looks=F("looks") + 1, next_look_at=Cast(Case(*planned), DateTimeField())
+def _plan_next(looks: Sequence[Look], now: datetime) -> None:
+    """In one statement; a POST that was settled meanwhile is left alone. Only whole listings count as looks."""
+    planned = [When(pk=look.attempt_id, then=Value(_next_look_after(look, now))) for look in looks]
+    whole = When(pk__in=[look.attempt_id for look in looks if look.is_complete], then=1)
+    unsettled().filter(pk__in=[look.attempt_id for look in looks]).update(
+        looks=F("looks") + Case(whole, default=0), next_look_at=Cast(Case(*planned), DateTimeField())
     )
 
 
-def _next_look_of(attempt: SendAttempt, now: datetime) -> datetime | None:
-    ended = attempt.finished_at or attempt.posting_at
-    return next_look(ended, attempt.looks + 1, now, ask_at(attempt, attempt.message.priority))
+def _next_look_after(look: Look, now: datetime) -> datetime | None:
+    attempt = look.attempt
+    ended, asked = attempt.finished_at or attempt.posting_at, ask_at(attempt, attempt.message.priority)
+    following = next_look(ended, attempt.looks + look.is_complete, now, asked)
+    if look.is_complete or following is None:
+        return following
+    return max(following, now + max(FAILED_GAP, (now - ended) / FAILED_PART))
 
 
 def next_look(ended: datetime, looks: int, now: datetime, asked: datetime) -> datetime | None:

@@ -48,9 +48,12 @@ class NotUnlockable(Exception):
 
 @dataclass(slots=True)
 class _Survey:
-    """What is kept of a survey: how much was read, and which messages were bound, asked about, and left waiting."""
+    """What is kept of a survey: how much was read, where Catena refused to be read, and which messages were bound, asked
+    about, and left waiting.
+    """
 
     operations: int = 0
+    unread: list[str] = field(default_factory=list)
     bound: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
@@ -59,6 +62,7 @@ class _Survey:
         lists = {"bound": self.bound, "asked": self.asked, "waiting": self.waiting}
         return {
             "operations": self.operations,
+            "unread": self.unread,
             **{f"{name}_count": len(uuids) for name, uuids in lists.items()},
             **{name: uuids[:MOST_NAMED] for name, uuids in lists.items()},
         }
@@ -69,9 +73,9 @@ def open_restore() -> Restore | None:
 
 
 def survey_open(client: CatenaClient, now: datetime) -> Restore | None:
-    """Surveys the open restore if that has not been done; None when there is nothing to do."""
+    """Surveys the open restore if that has not been done; None when there is nothing to do, or Catena asked to wait."""
     restore = open_restore()
-    if restore is None or restore.surveyed_at is not None:
+    if restore is None or restore.surveyed_at is not None or gates.reading_paused_until(now) is not None:
         return None
     return survey(client, restore, now)
 
@@ -79,14 +83,15 @@ def survey_open(client: CatenaClient, now: datetime) -> Restore | None:
 def survey(client: CatenaClient, restore: Restore, now: datetime) -> Restore:
     """Reads every operation since the backup, binds what was sent, and puts the rest before people.
 
-    Idempotent and resumable: a survey that fails keeps the reason in `problem` and is made anew. Sends nothing, and
-    nothing that it touches can be sent without a person's decision afterwards.
+    Idempotent and resumable: a survey that stops keeps the reason in `problem`, and the next one goes on at the connection
+    where it stopped. Sends nothing, and nothing that it touches can be sent without a person's decision afterwards.
     """
     found = _Survey()
     try:
-        for connection in Connection.objects.filter(withdrawn_at=None).order_by("id"):
-            found.operations += _read(client, connection, restore.since, now)
+        _read_all(client, restore, found, now)
     except errors.CatenaError as error:
+        if isinstance(error, errors.RateLimited):
+            gates.slow_down(now, error.retry_after)
         restore.problem = str(error)[:300]
         restore.save(update_fields=["problem"])
         logger.warning("The survey after the restore stopped: %s", error)
@@ -106,6 +111,27 @@ def survey(client: CatenaClient, restore: Restore, now: datetime) -> Restore:
         detail={"restore": restore.pk, **{k: v for k, v in restore.survey.items() if "_count" in k}},
     )
     return restore
+
+
+def _read_all(client: CatenaClient, restore: Restore, found: _Survey, now: datetime) -> None:
+    """Reads one connection after the other, and keeps which are done.
+
+    One that Catena refuses to list is passed over and named: its messages count as not found, so they go to people.
+    """
+    done: dict[str, int] = restore.survey.get("done", {})
+    refused: dict[str, str] = restore.survey.get("refused", {})
+    for connection in Connection.objects.filter(withdrawn_at=None).order_by("id"):
+        key = str(connection.pk)
+        if key in done or key in refused:
+            continue
+        try:
+            done[key] = _read(client, connection, restore.since, now)
+        except (errors.Refused, errors.NotSupported) as error:
+            logger.warning("The survey after the restore passes connection %d over: %s", connection.pk, error)
+            refused[key] = f"{connection}: {error}"[:300]
+        restore.survey = {"done": done, "refused": refused}
+        restore.save(update_fields=["survey"])
+    found.operations, found.unread = sum(done.values()), list(refused.values())
 
 
 def _read(client: CatenaClient, connection: Connection, since: datetime, until: datetime) -> int:

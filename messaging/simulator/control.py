@@ -53,6 +53,7 @@ def _stats(world: World, request: Request, ids: dict[str, str]) -> Answer:
             "messages": len(world.messages),
             "subscriptions": len(world.subscriptions),
             "deliveries": sum(len(log) for log in world.webhook_logs.values()),
+            "taken": sum(entry.is_success for log in world.webhook_logs.values() for entry in log),
             "dead_letters": sum(len(queue) for queue in world.dead_letters.values()),
             "faults": len(world.faults),
         },

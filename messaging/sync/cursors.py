@@ -13,6 +13,7 @@ from django.utils import timezone
 from messaging import gates
 from messaging.catena import errors
 from messaging.models import Connection, SyncCursor
+from messaging.states import GateCause
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +70,9 @@ def _slow_down(error: errors.CatenaError) -> datetime:
 class Round:
     """One sweep over several sources: a failing source is noted and passed over, a failing Catena ends the sweep."""
 
-    def __init__(self, name: str, now: datetime) -> None:
-        self.name = name
+    def __init__(self, name: str, now: datetime, patience: int = PATIENCE) -> None:
+        """`patience`: so many sources in a row that do not answer end it; 1 where there is but one source."""
+        self.name, self._patience = name, patience
         self._began = (now, time.monotonic())
         self.problems: list[str] = []
         self._silent = 0
@@ -123,11 +125,13 @@ class Round:
             until = _slow_down(error)
             return f"Catena asked to slow down; reading goes on after {until:%H:%M:%S} UTC"
         if isinstance(error, errors.Unauthorized):
+            # The read was repeated with a new token by then, so this is the second refusal: a send would meet the third.
+            gates.close_gate(None, GateCause.LOGIN, timezone.now())
             return f"{error}. Check CATENA_CLIENT_ID and CATENA_CLIENT_SECRET"
         if not isinstance(error, errors.Unavailable):
             return ""
         self._silent += 1
-        if self._silent < PATIENCE:
+        if self._silent < self._patience:
             return ""
         return f"{error}. Check CATENA_API_URL and CATENA_TOKEN_URL, or wait until Catena answers again"
 

@@ -21,9 +21,11 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from messaging import budget, conf, heartbeat, outbox, reconcile, sync, tasks, verify
+from messaging import budget, conf, heartbeat, inbox, outbox, reconcile, sync, tasks, verify
 from messaging.budget import Share
 from messaging.models import SyncCursor, Verification
+from messaging.models.inbound import ASKED_GAP, ROUND
+from messaging.models.subscriptions import hook_obstacle
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +33,13 @@ logger = logging.getLogger(__name__)
 LOCK_CLASS = 0x6261
 KEEPER_SECONDS = 2.0
 BEAT_SECONDS = 10.0
+# How late an event may be: it was committed before it was acknowledged, and nobody rings for it.
+EVENTS_SECONDS = 0.25
+# How soon a sweep begins that somebody asked for.
+ASKED_SECONDS = 2.0
 # How late a probe may be.
 PROBE_SECONDS = 2.0
+SUBSCRIPTION_SECONDS = 300.0
 TIDY_SECONDS = 60.0
 # How often it is asked whether the rules are due for a check, so that workers which restart daily still check daily.
 VERIFY_BEAT_SECONDS = 300.0
@@ -60,21 +67,33 @@ class Round:
 
 def lanes(senders: Executor) -> list[list[Round]]:
     """What runs side by side: a lane is one thread, so that a slow answer of Catena delays nothing that is urgent."""
+    sweeps = [
+        Round("operations", settings.OPERATION_SWEEP_SECONDS, sweep_operations),
+        Round("messages", settings.MESSAGE_SWEEP_SECONDS, sweep_messages),
+        Round("directory", settings.DIRECTORY_SWEEP_SECONDS, sweep_directory),
+    ]
+    subscriptions = Round("subscriptions", SUBSCRIPTION_SECONDS, check_subscriptions)
     return [
         [
             Round("heartbeat", BEAT_SECONDS, beat, is_shared=False),
             # Each worker by itself: its machine alone knows what it has sent.
             Round("epoch", KEEPER_SECONDS, outbox.epoch.check, is_shared=False),
             Round("keeper", KEEPER_SECONDS, keep),
-            Round("tidy", TIDY_SECONDS, forget_dead_jobs),
+            Round("tidy", TIDY_SECONDS, tidy),
         ],
         [Round("due", KEEPER_SECONDS, partial(drain_due, senders), is_shared=False)],
+        # All workers at once: each takes the events that no other has in hand.
+        [Round("events", EVENTS_SECONDS, process_events, is_shared=False)],
         [Round("restore", KEEPER_SECONDS, survey_restore)],
         [Round("reconcile", KEEPER_SECONDS, look_for_lost)],
         [Round("probes", PROBE_SECONDS, probe_gates)],
-        [Round("operations", settings.OPERATION_SWEEP_SECONDS, sweep_operations)],
-        [Round("messages", settings.MESSAGE_SWEEP_SECONDS, sweep_messages)],
-        [Round("directory", settings.DIRECTORY_SWEEP_SECONDS, sweep_directory)],
+        *([sweep] for sweep in sweeps),
+        [Round("asked", ASKED_SECONDS, partial(run_asked, [*sweeps, subscriptions]), is_shared=False)],
+        [
+            # A look at one row; whoever finds something takes it.
+            Round("wanted", KEEPER_SECONDS, do_wanted, is_shared=False),
+            subscriptions,
+        ],
         [Round("verify", VERIFY_BEAT_SECONDS, partial(verify_rules, time.monotonic()))],
     ]
 
@@ -131,6 +150,23 @@ def _drain_each(conversations: list[int], senders: Executor) -> int:
     return len(drains)
 
 
+def process_events() -> int:
+    return inbox.process_due(outbox.database_clock(), is_stopping=tasks.stopping.is_set)
+
+
+def run_asked(sweeps: Sequence[Round]) -> None:
+    """Runs the sweeps that somebody wants out of turn."""
+    asked = set(SyncCursor.objects.asked().values_list("name", flat=True))
+    for sweep in sweeps:
+        if f"{ROUND}{sweep.name}" in asked:
+            run_round(sweep)
+
+
+def tidy() -> None:
+    forget_dead_jobs()
+    inbox.forget_old(outbox.database_clock())
+
+
 def look_for_lost() -> None:
     with budget.share(Share.RECONCILE):
         reconcile.look(conf.catena_client(), outbox.database_clock())
@@ -155,6 +191,16 @@ def sweep_messages() -> None:
 
 def sweep_directory() -> None:
     sync.directory(conf.catena_client(), timezone.now())
+
+
+def do_wanted() -> None:
+    sync.fulfil(conf.catena_client(), timezone.now())
+
+
+def check_subscriptions() -> None:
+    """Nothing without a secret: this installation then takes no webhooks."""
+    if not hook_obstacle():
+        sync.subscriptions.check(conf.catena_client(), timezone.now())
 
 
 def verify_rules(started: float) -> Verification | None:
@@ -218,7 +264,7 @@ def _end_frozen(round_: Round, key: int, after: float) -> None:
     """Takes the turn from a worker that has stopped in the middle of it; the next beat is then free for anybody."""
     # A round that began a moment ago needs no closer look; one that never began may have frozen just before.
     recently = outbox.database_clock() - timedelta(seconds=after)
-    if SyncCursor.objects.filter(name=f"round {round_.name}", connection=None, started_at__gte=recently).exists():
+    if SyncCursor.objects.filter(name=f"{ROUND}{round_.name}", connection=None, started_at__gte=recently).exists():
         return
     with connection.cursor() as cursor:
         cursor.execute(END_FROZEN, [LOCK_CLASS, key, after])
@@ -228,8 +274,9 @@ def _end_frozen(round_: Round, key: int, after: float) -> None:
 
 def _has_come(round_: Round) -> bool:
     now = outbox.database_clock()
-    row, _ = SyncCursor.objects.get_or_create(name=f"round {round_.name}", connection=None)
-    if row.started_at is not None and row.started_at > now - timedelta(seconds=round_.every * EARLY):
+    row, _ = SyncCursor.objects.get_or_create(name=f"{ROUND}{round_.name}", connection=None)
+    every = timedelta(seconds=round_.every * EARLY)
+    if row.started_at is not None and row.started_at > now - (min(every, ASKED_GAP) if row.is_asked else every):
         return False
     SyncCursor.objects.filter(pk=row.pk).update(started_at=now)
     return True

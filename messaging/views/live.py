@@ -18,8 +18,9 @@ from messaging.views.inbox import paint_inbox
 from messaging.views.messages import paint_message
 from messaging.views.operations import paint_operations
 from messaging.views.painting import Paint, Painter
-from messaging.views.paused import paint_paused
+from messaging.views.paused import paint_hooks, paint_paused
 from messaging.views.person import PersonRequest
+from messaging.views.subscriptions import paint_subscriptions
 
 
 def paint_nothing(request: PersonRequest, look: live.Glance, since: live.Cursor, scope: live.Scope) -> Paint:
@@ -35,11 +36,14 @@ PAINTERS: Mapping[str, Painter] = {
     "decision": paint_decision,
     "ops": paint_operations,
     "connections": paint_connections,
+    "subscriptions": paint_subscriptions,
 }
 # Pages that say by themselves which gates are closed.
 WITHOUT_NOTICES = frozenset({"connections"})
+# The page that says by itself how the webhooks fare.
+WITHOUT_HOOKS = frozenset({"subscriptions"})
 # Where a person belongs who opens the poll's address by hand.
-CANONICAL = {"ops": "operations", "connections": "connections"}
+CANONICAL = {"ops": "operations", "connections": "connections", "subscriptions": "subscriptions"}
 
 
 @require_safe
@@ -90,6 +94,8 @@ def _body(request: PersonRequest, paint: Paint) -> str:
     frame = changed_frame(look, paint.polite) if look.changed else ""
     if look.has_gate_news and asked.get("v") not in WITHOUT_NOTICES:
         frame += paint_paused(request.user, look, _scope(asked))
+    if look.has_hook_news and asked.get("v") not in WITHOUT_HOOKS:
+        frame += paint_hooks(request, look)
     place = (asked.get("v", ""), asked.get("scope", "")) if paint.goes_on else ("page", "")
     poller = poller_element(request.user.pk, look, *place, asked.get("q", ""))
     return "".join([*paint.html, frame, fresh_poller(poller)])

@@ -1,14 +1,21 @@
-"""What keeps messages from going out, told above the pages where people write: which gate, why, until when."""
+"""What keeps messages from going out, told above the pages where people write: which gate, why, until when. And what keeps
+news from coming in at once.
+"""
 
-from typing import NamedTuple
+from datetime import timedelta
+from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.template.loader import render_to_string
 
 from messaging import access, live
+from messaging.insight.meanings import span
 from messaging.models import Connection, Conversation, Message, User
 from messaging.models.outlook import ClosedGate, ClosedGates
 from messaging.states import GateCause
+from messaging.views.person import PersonRequest
 
+HOOKS_TEMPLATE = "includes/hooks.html"
 TEMPLATE = "includes/paused.html"
 # More than this many connections are counted and not named.
 MOST_NAMED = 3
@@ -60,6 +67,19 @@ def paint_paused(user: User, look: live.Glance, scope: live.Scope) -> str:
     paused = of_connection(look.gates, _connection(user, look, scope)) if is_scoped else of_person(user, look.gates)
     inner = render_to_string(TEMPLATE, {"paused": paused, "can_unlock": access.can_review(user)})
     return f'<hx-partial hx-target="#paused" hx-swap="innerMorph">{inner}</hx-partial>'
+
+
+def hook_context(user: User) -> dict[str, Any]:
+    """What the notice about webhooks prints besides `hooks`. No query."""
+    every = timedelta(seconds=max(settings.MESSAGE_SWEEP_SECONDS, settings.OPERATION_SWEEP_SECONDS))
+    return {"can_tend": access.tends_webhooks(user), "sweep_every": span(every)}
+
+
+def paint_hooks(request: PersonRequest, look: live.Glance) -> str:
+    """The partial that repaints the notice about webhooks."""
+    context = {"hooks": look.hooks, **hook_context(request.user)}
+    inner = render_to_string(HOOKS_TEMPLATE, context, request) if look.hooks else ""
+    return f'<hx-partial hx-target="#hooks" hx-swap="innerMorph">{inner}</hx-partial>'
 
 
 def _connection(user: User, look: live.Glance, scope: live.Scope) -> Connection | None:

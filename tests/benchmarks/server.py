@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 START_SECONDS = 60
 # As every signed-in browser has: without it each page would make a new secret, and none but the benchmark's would.
 CSRF = "benchmarksbenchmarksbenchmarks42"
+WEBHOOK_SECRET = "benchmark-" * 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,14 @@ class Request:
 
 @dataclass
 class Server:
-    """A Granian worker with one process for one database of `messages` rows. Use as a context manager."""
+    """A Granian worker with one process for one database of `messages` rows. Use as a context manager.
+
+    One thread serves what is asked in turn; requests that come together want the product's number.
+    """
 
     admin_dsn: str
     messages: int
+    threads: int = 1
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -50,6 +55,7 @@ class Server:
         self.environment = {
             **os.environ, "DATABASE_URL": self.dsn, "DJANGO_SETTINGS_MODULE": "tests.benchmarks.settings",
             "SECRET_KEY": "benchmark-" * 6, "DEBUG": "false", "LOG_LEVEL": "WARNING", "PYTHONPATH": str(ROOT),
+            "CATENA_WEBHOOK_SECRET": WEBHOOK_SECRET,
         }  # fmt: skip
         self._manage("migrate", "--verbosity", "0")
         self.facts = corpus.build(self.dsn, self.messages)
@@ -81,7 +87,7 @@ class Server:
         self.process = subprocess.Popen(
             [
                 sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port),
-                "--workers", "1", "--blocking-threads", "1", "--no-access-log", "--log-level", "warning",
+                "--workers", "1", "--blocking-threads", str(self.threads), "--no-access-log", "--log-level", "warning",
                 "dashboard.wsgi:application",
             ],
             env=self.environment, cwd=ROOT,

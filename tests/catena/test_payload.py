@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 import tracemalloc
 import zlib
 
@@ -119,3 +120,17 @@ def test_depth_is_counted_in_levels() -> None:
 )
 def test_ordinary_json_comes_through_unchanged(value: object) -> None:
     assert decode_json(json.dumps(value).encode()) == value
+
+
+def test_values_are_counted_before_any_is_made() -> None:
+    """A million empty objects are 3 MB of body, a second of a parser and 70 MB of memory."""
+    many = b"[" + b"{}," * 1_000_000 + b"0]"
+    tracemalloc.start()
+    start = time.thread_time()
+    with pytest.raises(BadPayload, match="more than 200000 values"):
+        decode_json(many, max_values=200_000)
+    spent, most = time.thread_time() - start, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert spent < 0.1
+    assert most < 1024 * 1024
+    assert decode_json(b"[" + b"1," * 199_998 + b"1]", max_values=200_000) == [1] * 199_999

@@ -82,6 +82,17 @@ def test_every_flipped_bit_of_the_body_is_noticed() -> None:
             checked(bytes(flipped), encoding=None)
 
 
+def test_a_signature_has_one_spelling() -> None:
+    """Its last character before the padding has two bits that say nothing."""
+    *rest, last, padding = VECTOR["x_catena_signature"]
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    for bit in (1, 2, 3):
+        other = "".join([*rest, alphabet[alphabet.index(last) ^ bit], padding])
+        assert base64.b64decode(other) == base64.b64decode(VECTOR["x_catena_signature"])
+        with pytest.raises(BadSignature):
+            checked(signature=other)
+
+
 @pytest.mark.parametrize("seconds", [300, -300])
 def test_a_delivery_of_five_minutes_is_still_taken(seconds: int) -> None:
     assert checked(now=SENT_AT + timedelta(seconds=seconds)).body == BODY
@@ -126,6 +137,7 @@ def envelope(**changes: Any) -> bytes:
         (envelope(data=[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]), ""),
         (envelope(data={}), "data"),
         (envelope(data=[{}] * 1001), "data"),
+        (envelope(data=[{"logs": [0] * 100_000}]), ""),
         (envelope(webhook_id="mine"), "webhook_id"),
         (envelope(version=None), "version"),
     ],

@@ -13,7 +13,7 @@ WAITS = (
     ("messaging.outbox.queue", ("FIRST_LOOK_AFTER",), 0.2),
     ("messaging.outbox.finish", ("FIRST_LOOK_AFTER",), 0.2),
     ("messaging.reconcile.absence", ("LEAST_SETTLE",), 1.0),
-    ("messaging.reconcile.looks", ("SCHEDULE", "LAST_LOOK_AFTER", "LEAST_GAP", "JOINED_GAP"), 0.2),
+    ("messaging.reconcile.looks", ("SCHEDULE", "LAST_LOOK_AFTER", "LEAST_GAP", "FAILED_GAP", "JOINED_GAP"), 0.2),
     ("messaging.reconcile.matching", ("CREATED_BEFORE", "CREATED_AFTER"), 20.0),
     ("messaging.mirror.listing", ("CREATED_BEFORE", "CREATED_AFTER"), 20.0),
     ("messaging.sync.pending", ("SLACK",), 10.0),

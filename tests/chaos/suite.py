@@ -36,6 +36,7 @@ def pytest(file: str, *more: str) -> tuple[str, ...]:
 # A stage is what runs side by side: two of its parts that wait more than they work, or one that needs both processors.
 Stage = tuple[Part, ...]
 SAME: tuple[Stage, ...] = (
+    (Part("events", pytest("flows/test_honest_events.py"), {"HONEST_EVENTS": "5000"}),),
     (Part("instants", chaos("instants")), Part("restore", pytest("chaos/test_restore.py"), {"RESTORE_SENDS": "500"})),
     (Part("soak", chaos("soak")), Part("zombie", pytest("chaos/test_zombie.py"), {"ZOMBIE_TRIES": "50"})),
     (Part("mutants", chaos("mutants")),),

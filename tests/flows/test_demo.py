@@ -132,6 +132,11 @@ def demo(shared_var: Path) -> Iterator[Demo]:
         made.stop(signal.SIGTERM)
 
 
+def of_the_simulator(demo: Demo, figure: str) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{demo.simulator_port}/_sim/stats", timeout=10) as answer:
+        return int(json.load(answer)[figure])
+
+
 def test_the_demo_starts_logs_people_in_stops_cleanly_and_starts_again_with_what_it_had(demo: Demo) -> None:
     demo.start()
     passwords = json.loads((demo.var / "demo_passwords.json").read_text())
@@ -143,6 +148,10 @@ def test_the_demo_starts_logs_people_in_stops_cleanly_and_starts_again_with_what
     [hashed] = set(re.findall(r"/static/css/app\.[0-9a-f]{12}\.css", first.get("/")))
     assert "var(--" in first.get(hashed)
     assert (demo.var / "secret_key").stat().st_mode & 0o777 == 0o600
+    subscriptions = of_the_simulator(demo, "subscriptions")
+    assert subscriptions >= 20
+    wait_for(lambda: of_the_simulator(demo, "taken"), seconds=60)  # a driver writes every 20 seconds
+    assert of_the_simulator(demo, "taken") == of_the_simulator(demo, "deliveries"), "none was refused"
     running = demo.processes()
     assert len(running) > 8
 
@@ -152,6 +161,7 @@ def test_the_demo_starts_logs_people_in_stops_cleanly_and_starts_again_with_what
 
     assert demo.start() < AGAIN_SECONDS
     assert json.loads((demo.var / "demo_passwords.json").read_text()) == passwords
+    assert of_the_simulator(demo, "subscriptions") == subscriptions
     second = Visitor(demo.url)
     second.log_in("mara", passwords["mara"])
     for thread in sorted(threads)[:3]:

@@ -1,15 +1,20 @@
 """A simulated Catena over real HTTP, and our rows for one of its drivers."""
 
 from collections.abc import Iterator
+from typing import Any
 from uuid import UUID
 
 import pytest
 from django.db import connection as database
+from django.utils import timezone
 
 from messaging import models
 from messaging.catena.client import CatenaClient, CatenaConfig
 from messaging.simulator import Pace, SimulatorServer, World
+from messaging.sync import subscriptions
 from tests import factories
+from tests.messaging.hooked import hooked
+from tests.simulator.receiver import Receiver
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +66,18 @@ def mirrored_conversation(world: World, number: int = 0) -> models.Conversation:
 def talk(fleet: models.Fleet, catena: SimulatorServer) -> models.Conversation:
     """A conversation whose driver exists in the simulated Catena."""
     return mirrored_conversation(catena.world)
+
+
+@pytest.fixture
+def receiver(settings: Any) -> Iterator[Receiver]:
+    """What answers at PUBLIC_URL instead of us."""
+    with hooked(settings) as running:
+        yield running
+
+
+@pytest.fixture
+def subscribed(catena: SimulatorServer, catena_client: CatenaClient, receiver: Receiver) -> Receiver:
+    """The receiver, subscribed to every event; the circuit breaker judges at once."""
+    catena.world.pace.breaker_grace = 0.0
+    assert subscriptions.ensure(catena_client, timezone.now()).is_good
+    return receiver

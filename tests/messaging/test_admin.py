@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 
 READ_ONLY = [
     "message", "conversation", "operation", "gate", "fleetuser", "auditentry", "decision", "sendattempt", "look",
-    "webhookevent", "synccursor", "verification",
+    "webhookevent", "refuseddelivery", "synccursor", "verification", "webhooksubscription", "webhookwatch",
 ]  # fmt: skip
 NEVER_ADDED = [*READ_ONLY, "connection", "fleet"]
 
@@ -66,10 +66,17 @@ def row_of(model: str, failed: models.Message) -> Any:
         "webhookevent": lambda: models.WebhookEvent.objects.create(
             key="k", event_name="message.added", body={"a": [1]}
         ),
+        "refuseddelivery": lambda: models.RefusedDelivery.objects.create(
+            cause="signature", minute=timezone.now(), count=3
+        ),
         "synccursor": lambda: models.SyncCursor.objects.create(name="messages"),
         "verification": lambda: models.Verification.objects.create(
             at=timezone.now(), rule_count=44, seconds=0.5, breaches=["one_head: conversation <1>"]
         ),
+        "webhooksubscription": lambda: models.WebhookSubscription.objects.create(
+            catena_id=uuid4(), event_name="message.added", url="https://dash.example/hooks/catena/", status="stale"
+        ),
+        "webhookwatch": lambda: models.WebhookWatch.objects.create(url="https://dash.example/hooks/catena/"),
         "connection": lambda: failed.connection,
         "fleet": lambda: failed.connection.fleet,
         "user": lambda: failed.author,
@@ -333,6 +340,19 @@ def test_removing_a_membership_is_audited(mara: models.User, ada: models.User, c
     client.post(reverse("admin:messaging_fleetmembership_delete", args=[row.pk]), {"post": "yes"})
     assert not models.FleetMembership.objects.exists()
     assert models.AuditEntry.objects.get().detail["removed"] == [row.fleet_id]
+
+
+def test_dead_events_are_processed_again_and_done_ones_are_not(ada: models.User, client_of: Any) -> None:
+    for state in ("dead", "parked", "done"):
+        models.WebhookEvent.objects.create(key=state, event_name="message.added", body={"a": 1}, state=state, tries=9)
+    chosen = list(models.WebhookEvent.objects.values_list("pk", flat=True))
+    answer = client_of(ada).post(
+        reverse("admin:messaging_webhookevent_changelist"),
+        {"action": "process_again", "_selected_action": chosen}, follow=True,
+    )  # fmt: skip
+    assert "2 of 3 will be processed again within a second." in answer.content.decode()
+    assert dict(models.WebhookEvent.objects.values_list("key", "tries")) == {"dead": 0, "parked": 0, "done": 9}
+    assert models.AuditEntry.objects.get().detail == {"chosen": 3, "again": 2}
 
 
 def test_the_panel_is_served_under_the_strict_policy(ada: models.User, client_of: Any) -> None:

@@ -291,6 +291,35 @@ def test_a_failing_listing_is_no_proof_and_is_kept_as_evidence(
     assert absence(attempt_of(message), looks, self_test(talk.connection_id)).complete == 0
 
 
+def test_what_catena_could_not_list_is_looked_for_again_within_a_minute_of_its_return(
+    talk: models.Conversation, mara: models.User, catena: SimulatorServer, catena_client: CatenaClient
+) -> None:
+    message = lost(talk, mara, catena, catena_client, "Dock 4 is free")
+    away = Fault("server_error", match=LIST, times=1000, status=503)
+    catena.world.faults.add(away)
+    moment = now()
+    for _ in range(8):
+        reconcile.look(catena_client, moment := moment + MINUTE)
+    attempt = attempt_of(message)
+    assert (attempt.looks, attempt.searches.count()) == (0, 8), "a listing that failed uses up nothing of the schedule"
+    catena.world.faults.clear()
+    assert attempt.next_look_at is not None
+    assert attempt.next_look_at <= moment + MINUTE
+    assert reconcile.look(catena_client, attempt.next_look_at).bound == 1
+
+
+def test_after_hours_without_a_listing_it_is_asked_for_less_often(
+    talk: models.Conversation, mara: models.User, catena: SimulatorServer, catena_client: CatenaClient
+) -> None:
+    message = lost(talk, mara, catena, catena_client, "Dock 4 is free")
+    catena.world.faults.add(Fault("server_error", match=LIST, times=1000, status=503))
+    later = now() + timedelta(hours=5)
+    reconcile.look(catena_client, later)
+    planned = attempt_of(message).next_look_at
+    assert planned is not None
+    assert timedelta(minutes=29) < planned - later < timedelta(minutes=31)
+
+
 def test_a_found_message_corrects_the_verdict_of_a_person(
     talk: models.Conversation, mara: models.User, catena: SimulatorServer, catena_client: CatenaClient
 ) -> None:

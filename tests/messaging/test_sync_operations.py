@@ -11,7 +11,7 @@ from messaging import mirror, models, sync
 from messaging.catena.client import CatenaClient
 from messaging.catena.types import MessageDraft
 from messaging.simulator import Fault, SimulatorServer
-from messaging.states import MessageState
+from messaging.states import GateCause, GateState, MessageState
 from messaging.sync.pending import delay_at
 from tests import factories
 from tests.messaging.conftest import mirrored_conversation
@@ -228,6 +228,8 @@ def test_refused_credentials_stop_the_round_with_one_line_that_names_the_cure(
     assert "CATENA_CLIENT_SECRET" in summary.stopped
     errors = [record for record in caplog.records if record.name.startswith("messaging.sync")]
     assert [(record.levelname, "stopped" in record.getMessage()) for record in errors] == [("ERROR", True)]
+    gate = models.Gate.objects.get(connection=None)
+    assert (gate.state, gate.cause) == (GateState.CLOSED, GateCause.LOGIN), "sending does not wait for its own refusal"
 
 
 def test_finished_operations_of_others_are_stored_once_and_cost_nothing_afterwards(

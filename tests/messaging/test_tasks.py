@@ -14,7 +14,7 @@ from django.utils import timezone
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.models import ProcrastinateJob
 
-from messaging import conf, doorbell, heartbeat, models, outbox, tasks
+from messaging import conf, doorbell, heartbeat, models, outbox, sync, tasks
 from messaging.simulator import SimulatorServer
 from messaging.states import GateState, MessageState
 from messaging.tasks import rounds, worker
@@ -134,6 +134,20 @@ def test_the_sweeps_read_from_catena(configured: SimulatorServer) -> None:
     rounds.sweep_operations()
     assert models.Fleet.objects.count() == 3
     assert models.Message.objects.count() == 5
+
+
+def test_the_webhooks_are_watched_only_where_they_can_come(
+    configured: SimulatorServer, settings: LazySettings, sol: models.User
+) -> None:
+    rounds.check_subscriptions()
+    rounds.do_wanted()
+    assert configured.world.requests_seen == {}
+    settings.CATENA_WEBHOOK_SECRETS = ["a-secret-of-32-characters-exactly"]
+    rounds.check_subscriptions()
+    assert configured.world.requests_seen["GET /v2/notifications/webhooks"] == 1
+    sync.want(models.WebhookWork.CREATE, sol, timezone.now())
+    rounds.do_wanted()
+    assert models.WebhookSubscription.objects.count() == 20
 
 
 def test_a_living_worker_shows() -> None:
@@ -259,9 +273,12 @@ def test_what_runs_side_by_side_never_waits_for_catena_to_reap(senders: ThreadPo
     keeper = next(names for names in lanes.values() if "keeper" in names)
     assert not {"due", "operations", "messages", "directory"} & set(keeper)
     assert {round_.name for lane in rounds.lanes(senders) for round_ in lane if not round_.is_shared} == {
-        "heartbeat",
-        "epoch",
+        "asked",
         "due",
+        "epoch",
+        "events",
+        "heartbeat",
+        "wanted",
     }
 
 

@@ -1,6 +1,7 @@
 """Each rule finds the breach that it is for: planted with its guard taken away, inside a transaction that is rolled back."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -242,6 +243,8 @@ PLANTS: dict[str, Plant] = {
     "composing_is_audited": lambda talk: [factories.OutgoingFactory(conversation=talk), talk.summarise()],
     "summary_is_true": lambda talk: [composed(talk), models.Conversation.objects.update(last_message=None)],
     "status_is_the_operations": lambda talk: put(bound(talk), operation_status="success"),
+    "gate_says_why": lambda talk: models.Gate.objects.create(state="closed", cause="login"),
+    "lock_has_a_restore": lambda talk: gates.lock("Restored", timezone.now()),
     "restore_locks_sending": lambda talk: restore(),
     "nothing_sent_while_locked": lambda talk: [restore(), gates.lock("Restored", timezone.now()), unknown(talk)],
     "leases_are_taken_back": lambda talk: composed(talk, state=S.CLAIMED, lease_until=LONG_AGO),
@@ -250,6 +253,7 @@ PLANTS: dict[str, Plant] = {
     "lost_is_looked_for_in_time": lambda talk: models.SendAttempt.objects.filter(message=unknown(talk)).update(
         next_look_at=LONG_AGO
     ),
+    "gates_open_in_time": lambda talk: models.Gate.objects.create(state="closed", cause="rate_limit", until=LONG_AGO),
 }
 
 
@@ -348,3 +352,10 @@ def test_what_a_run_found_is_kept_for_the_page(conversation: models.Conversation
     kept = keep(verify(timezone.now()))
     assert (len(kept.breaches), kept.rule_count) == (1, len(RULES) + len(PUNCTUAL) + 1)
     assert kept.breaches[0].startswith("expired_is_said: message ")
+
+
+def test_what_runs_found_long_ago_is_forgotten(conversation: models.Conversation) -> None:
+    for days in (100, 80):
+        keep(replace(verify(timezone.now()), at=timezone.now() - timedelta(days=days)))
+    assert keep(verify(timezone.now())).at > timezone.now() - timedelta(minutes=1)
+    assert models.Verification.objects.count() == 2

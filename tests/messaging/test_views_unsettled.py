@@ -126,6 +126,18 @@ def test_the_history_gathers_the_looks_in_one_step(
     assert "The next look is at" in html
 
 
+def test_the_history_does_not_count_a_listing_that_failed(
+    client_of: Any, mara: models.User, conversation: models.Conversation
+) -> None:
+    message = unsettled(conversation, **CHECKED)
+    attempt = message.send_attempts.get()
+    at = attempt.posting_at
+    models.Look.objects.create(attempt=attempt, at=at, window_from=at, window_to=at, is_complete=False, problem="503")
+    html = page(client_of(mara), message)
+    assert "Looked for it, but Catena&#x27;s list could not be read" in html
+    assert "Looked for it at Catena" not in html
+
+
 def test_a_message_that_was_sent_after_all_says_so_and_can_be_handled(
     client_of: Any, mara: models.User, conversation: models.Conversation
 ) -> None:

@@ -50,6 +50,9 @@ class Command(BaseCommand):
         self._say("Starting the web pages and the worker")
         family.check()
         parts.start_web_and_worker(family, "127.0.0.1", port)
+        # Only now: whoever subscribes must be able to answer.
+        call_command("subscribe_webhooks", verbosity=0)
+        connection.close()
         self._welcome()
         family.watch()
 

@@ -1,0 +1,116 @@
+"""The door for Catena's webhooks: reads a bounded body in bounded time, and answers so that nothing authentic is lost.
+
+A 5xx makes Catena repeat a delivery and keep it for 14 days; any other answer ends it (contract section 12). So a genuine
+event is never answered 4xx, and every fault of our own is a 503.
+"""
+
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooSlow
+from threading import BoundedSemaphore
+from typing import IO, Any
+
+from django.contrib.auth.decorators import login_not_required
+from django.db import Error as DatabaseError
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.views.decorators.csrf import csrf_exempt
+
+from messaging import inbox
+
+logger = logging.getLogger(__name__)
+
+MOST_BYTES = 1024 * 1024
+BODY_SECONDS = 2.0
+STEP = 64 * 1024
+AT_ONCE = 16
+JSON_TYPE = "application/json"
+CODINGS = frozenset({"", "identity", "gzip", "x-gzip"})
+ANSWERS = {inbox.Cause.SIGNATURE: 401, inbox.Cause.PACKING: 400, inbox.Cause.SIZE: 413}
+
+_places = BoundedSemaphore(AT_ONCE)
+_readers = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="hook-body")
+
+
+@csrf_exempt
+@login_not_required
+def catena(request: HttpRequest) -> HttpResponse:
+    """Stores one delivery. 202 with an empty body means that it is committed, or was before."""
+    refusal = _unfit(request)
+    if refusal is not None:
+        return refusal
+    if not _places.acquire(blocking=False):
+        return HttpResponse(status=503)
+    try:
+        body = _read(request)
+        return body if isinstance(body, HttpResponse) else _receive(request, body)
+    finally:
+        _places.release()
+
+
+def _unfit(request: HttpRequest) -> HttpResponse | None:
+    """What the head alone shows: nothing that Catena sends is refused here."""
+    if request.method != "POST":
+        return HttpResponse(status=405, headers={"Allow": "POST"})
+    if request.content_type != JSON_TYPE or _coding(request) not in CODINGS:
+        return HttpResponse(status=415)
+    length = request.META.get("CONTENT_LENGTH") or ""
+    if not length.isascii() or not length.isdecimal():
+        return HttpResponse(status=411)
+    return HttpResponse(status=413) if len(length) > 9 or int(length) > MOST_BYTES else None
+
+
+def _coding(request: HttpRequest) -> str:
+    return str(request.META.get("HTTP_CONTENT_ENCODING", "")).strip().lower()
+
+
+def _read(request: HttpRequest) -> bytes | HttpResponse:
+    """The body, or the answer to somebody who does not send it. Read on a thread of its own: a read cannot be cut short."""
+    length = int(request.META["CONTENT_LENGTH"])
+    source: IO[bytes] = request.META["wsgi.input"]
+    reading: Future[bytes] = _readers.submit(_all_of, source, length)
+    try:
+        body = reading.result(BODY_SECONDS)
+    except TooSlow:
+        # When others keep every reader waiting, this sender is not the slow one: it must try again.
+        return HttpResponse(status=503 if reading.cancel() else 408)
+    except OSError:
+        return HttpResponse(status=400)
+    return body if len(body) == length else HttpResponse(status=400)
+
+
+def _all_of(source: IO[bytes], length: int) -> bytes:
+    body = bytearray()
+    while len(body) < length and (piece := source.read(min(STEP, length - len(body)))):
+        body += piece
+    return bytes(body)
+
+
+def _receive(request: HttpRequest, body: bytes) -> HttpResponse:
+    meta: dict[str, Any] = request.META
+    now = timezone.now()
+    try:
+        inbox.receive(
+            body, encoding=_coding(request), signature=meta.get("HTTP_X_CATENA_SIGNATURE"),
+            timestamp=meta.get("HTTP_X_CATENA_TIMESTAMP"), now=now,
+        )  # fmt: skip
+    except inbox.Refused as refusal:
+        return _refused(refusal)
+    except inbox.NotUsable:
+        logger.error("A webhook came, but CATENA_WEBHOOK_SECRET is not set: Catena keeps it for 14 days")
+        return HttpResponse(status=503)
+    except DatabaseError as error:
+        logger.error("A webhook could not be stored: %s", " ".join(str(error).split()))
+        return HttpResponse(status=503)
+    except Exception:
+        logger.exception("A webhook met something unforeseen")
+        return HttpResponse(status=503)
+    return HttpResponse(status=202)
+
+
+def _refused(refusal: inbox.Refused) -> HttpResponse:
+    try:
+        inbox.note_refusal(refusal.cause, str(refusal), timezone.now())
+    except DatabaseError as error:
+        logger.error("A refused webhook could not be counted: %s", " ".join(str(error).split()))
+    return HttpResponse(status=ANSWERS[refusal.cause])
