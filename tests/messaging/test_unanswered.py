@@ -1,9 +1,11 @@
 """Who waits for an answer follows from who wrote last, whoever looked."""
 
 from datetime import datetime, timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
+from django.db import connection as database
 from django.utils import timezone
 
 from messaging import models, outbox
@@ -116,3 +118,18 @@ def test_the_inbox_says_who_needs_a_reply_and_lists_them_alone_on_demand(
     assert (str(waiting.uuid) in narrow, str(answered.uuid) in narrow) == (True, False)
     answer(waiting, 3, author=mara)
     assert "Every driver has an answer" in client.get("/?show=reply").content.decode()
+
+
+def test_the_migration_fills_in_what_the_rows_at_hand_say(conversation: models.Conversation, mara: models.User) -> None:
+    hear(conversation, 1)
+    answer(conversation, 2, S.FAILED, author=mara)
+    answered = factories.ConversationFactory()
+    hear(answered, 1)
+    receipt = answer(answered, 2, delivered_at=at(3))
+    models.Conversation.objects.update(unanswered_since=None)
+    migration = import_module("messaging.migrations.0012_answers")
+    with database.cursor() as cursor:
+        cursor.execute(migration.UNANSWERED + migration.RECEIPTS)
+    assert (since(conversation), since(answered)) == (at(1), None)
+    reporting = models.Connection.objects.exclude(first_receipt_at=None)
+    assert [(row.pk, row.first_receipt_at) for row in reporting] == [(receipt.connection_id, at(3))]
