@@ -157,6 +157,11 @@ def test_a_reply_that_was_overtaken_waits_until_the_new_lines_were_read(browser:
     with visitor(browser, stack, "mara") as page:
         address, poll = healthy_conversation(stack), "**/_f/live/**"
         page.goto(address)
+        hear(stack, address, "What the page has painted was seen")
+        painted = page.locator("#thread-items .msg-in").filter(has_text="What the page has painted was seen")
+        expect(painted).to_be_visible(timeout=END)
+        write(page, "Copy that")
+        expect(page.locator("#thread-items .msg-out").filter(has_text="Copy that")).to_be_visible()
         # Nothing is painted, as between two looks.
         page.route(poll, lambda route: route.fulfill(status=204))
         hear(stack, address, "The south gate is closed, go north")
