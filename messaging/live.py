@@ -25,8 +25,9 @@ from messaging.states import Badge, Direction, Facts, delivery
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 SNAPSHOT = re.compile(r"(\d{1,19}):(\d{1,19}):((?:\d{1,19})(?:,\d{1,19})*)?", re.ASCII)
-# A page that slept longer than this reloads its list instead of being told every change.
-STALE_AFTER_SECONDS = 15 * 60
+# A page that slept longer than this reloads its list instead of being told every change. One that slept over a meeting or a
+# night, or was without a network, catches up from where it was.
+STALE_AFTER_SECONDS = 12 * 60 * 60
 # More changes than this at once are "the list has changed".
 MOST_CHANGES = 50
 # The cursor of a quiet page is renewed this often, so that its look stays a short index range.
@@ -34,7 +35,8 @@ RENEW_AFTER_SECONDS = 60
 # Unread conversations are counted among this many newest ones: the count answers "is there news", not "how much ever".
 UNREAD_WINDOW = 200
 
-PENDING_POLL_MS = 2000
+# While something is pending, and for a while after anything changed: news comes in company.
+PENDING_POLL_MS = 1300
 # With its spread and the way there and back still within the five seconds in which an author learns of a failure.
 IDLE_POLL_MS = 3800
 # How many of a person's own failures are counted one by one.
@@ -57,7 +59,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Raises StaleCursor for anything that this module did not write, or that is older than 15 minutes."""
+        """Raises StaleCursor for anything that this module did not write, or that is older than half a day."""
         head, _, snapshot = text.partition(".")
         match = SNAPSHOT.fullmatch(snapshot)
         if not head.isdecimal() or len(head) > 12 or match is None or len(snapshot) > 4000:
@@ -130,8 +132,9 @@ class Glance:
     told on every page until somebody has taken care of it.
 
     The counts are None when nothing changed since the given cursor. `is_lively` says that something on the page is
-    pending and younger than a minute, so that the page should look again soon. `has_gate_news` says that a gate in this
-    person's way moved, `has_hook_news` that something about the webhooks did; `hooks` is None while all of them deliver.
+    pending and younger than a minute, `is_moving` that something this person sees changed within the last minute: either
+    way the page should look again soon. `has_gate_news` says that a gate in this person's way moved, `has_hook_news` that
+    something about the webhooks did; `hooks` is None while all of them deliver.
     """
 
     cursor: Cursor
@@ -145,10 +148,11 @@ class Glance:
     has_gate_news: bool
     hooks: Hooks | None
     has_hook_news: bool
+    is_moving: bool = False
 
     @property
     def every_ms(self) -> int:
-        return PENDING_POLL_MS if self.is_lively else IDLE_POLL_MS
+        return PENDING_POLL_MS if self.is_lively or self.is_moving else IDLE_POLL_MS
 
 
 def changed_sql(alias: str) -> str:
@@ -252,10 +256,12 @@ def parameters(user: User, scope: Scope, since: Cursor | None) -> dict[str, Any]
     return {**values, **cursor_parameters(since)} if since else values
 
 
-def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None) -> Glance:
+def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None, *, was_quick: bool = False) -> Glance:
     """Looks once, in one query. Without `since` everything counts as changed: pages call it so before they read.
 
-    A row that is read after this look with the returned cursor's successor may be told again, never skipped.
+    `was_quick` says that the page looks often. It goes on so until its cursor, which each change renews, is a minute old:
+    no row has to remember when something changed. A row that is read after this look with the returned cursor's successor
+    may be told again, never skipped.
     """
     sql = _glance_sql(visible_connections_sql(user, "{}"), scope.condition, has_cursor=since is not None)
     with prepared_cursor() as cursor:
@@ -274,6 +280,7 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None) -> G
         has_gate_news=has_gate_news,
         hooks=Hooks(*json.loads(hooks)) if hooks else None,
         has_hook_news=has_hook_news,
+        is_moving=since is not None and (changed or (was_quick and since.age < RENEW_AFTER_SECONDS)),
     )
 
 

@@ -50,6 +50,7 @@ _LATE_SINCE = "CASE WHEN m.escalated_at IS NOT NULL THEN m.occurred_at END"
 
 _CONVERSATION = f"""
 SELECT FALSE AS is_pin, c.id, c.uuid::text AS uuid, d.name AS driver, n.description, c.last_at, c.last_text, c.attention_count,
+  c.unanswered_since IS NOT NULL AS needs_reply,
   c.last_incoming_id > {READ_THROUGH_SQL} AS is_unread, m.id AS last_id, m.priority, m.author_id,
   n.fleet_id, CASE WHEN m.author_id = %(user)s THEN m.settled_at END AS settled_at,
   {_DELIVERY.format(m="m", p="last__", s="s").replace("m.occurred_at", _LATE_SINCE)}
@@ -92,7 +93,7 @@ LEFT JOIN messaging_message q ON q.id = m.reply_to_id AND q.deleted_at IS NULL
 
 @dataclass(frozen=True, slots=True)
 class InboxFilter:
-    """What the inbox shows. `show` is `all`, `unread` or `attention`; `fleet_id` None means every visible fleet."""
+    """What the inbox shows. `show` is `all`, `unread`, `reply` or `attention`; `fleet_id` None means every visible fleet."""
 
     show: str = "all"
     fleet_id: int | None = None
@@ -141,6 +142,8 @@ def _inbox_where(user: User, chosen: InboxFilter) -> tuple[str, dict[str, Any]]:
     values: dict[str, Any] = {"user": user.pk, "joined": user.date_joined}
     if chosen.show == "unread":
         where.append(f"c.last_incoming_id > {READ_THROUGH_SQL}")
+    elif chosen.show == "reply":
+        where.append("c.unanswered_since IS NOT NULL")
     elif chosen.show == "attention":
         where.append("c.attention_count > 0")
     if chosen.fleet_id is not None:
@@ -211,8 +214,14 @@ class Changes:
     bubbles: list[Row]
 
     @property
-    def too_many(self) -> bool:
-        return max(len(self.conversations), len(self.bubbles)) > MOST_CHANGES
+    def is_flood(self) -> bool:
+        """More conversations changed than a list repaints one by one."""
+        return len(self.conversations) > MOST_CHANGES
+
+    @property
+    def is_long(self) -> bool:
+        """More messages of the open conversation changed than a thread repaints one by one."""
+        return len(self.bubbles) > MOST_CHANGES
 
 
 def changed_rows(user: User, conversation_id: int | None, since: Cursor, now: datetime, gates: ClosedGates) -> Changes:
@@ -463,6 +472,11 @@ def micros(moment: datetime) -> int:
 def write_key(key: tuple[datetime, int] | None) -> str:
     """A keyset as `microseconds.id`; empty for None."""
     return f"{micros(key[0])}.{key[1]}" if key else ""
+
+
+def read_number(text: str) -> int | None:
+    """A primary key in a form or a URL; None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def read_key(text: str) -> tuple[datetime, int] | None:

@@ -65,6 +65,8 @@ ATTENTION_STATES = frozenset({S.FAILED, S.REJECTED, S.EXPIRED, S.NEEDS_DECISION}
 # Certainly not with the driver, and nothing more comes of them: the author may send the text anew. A failure is not among
 # them: after a network error or without an answer the provider may have taken the message.
 REPEATABLE_STATES = frozenset({S.REJECTED, S.CANCELLED, S.EXPIRED})
+# Nothing of these reached the driver for all that is known, so they answer nobody until a person takes care of it.
+UNANSWERING_STATES = frozenset({S.FAILED, S.REJECTED, S.EXPIRED, S.CANCELLED, S.CLOSED_NOT_SENT})
 # A failure that may be sent once more, as a new message that is linked to it.
 RESENDABLE_STATES = frozenset({S.FAILED, S.REJECTED, S.EXPIRED})
 # Something may still change on the screen within seconds. An urgent message that stays here too long escalates.

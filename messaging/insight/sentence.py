@@ -63,6 +63,9 @@ EXPLANATIONS = {
 }
 
 
+NO_RECEIPT = "No receipt reported by this provider."
+
+
 def _ending(words: str) -> str:
     return words if words.endswith((".", "!", "?", "…")) else f"{words}."
 
@@ -112,11 +115,19 @@ def _taken(story: Story) -> Iterator[str]:
             if story.badge.key != "sent"
             else f"{_ending(story.badge.long)} Written outside Backhaul."
         )
+        yield from _missing_receipt(story)
         return
     taken = next((one for one in reversed(story.attempts) if one.status == OperationStatus.SUCCESS), None)
     at = taken.at if taken else message.settled_at
     words = f"Accepted by {story.provider}" + (f" at {clock(at, story.now)}" if at else "")
     yield f"{words} on attempt {taken.number}." if taken and taken.number > 1 else f"{words}."
+    yield from _missing_receipt(story)
+
+
+def _missing_receipt(story: Story) -> Iterator[str]:
+    """Whether silence means anything: it does not where the provider never reports (contract section 16, row 21)."""
+    if story.badge.key == "sent" and not story.has_receipts:
+        yield NO_RECEIPT
 
 
 def support_text(story: Story, *, with_headers: bool) -> str:

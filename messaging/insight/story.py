@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
 from django.db.models.functions import JSONObject
 
-from messaging.models import Decision, Look, Message, OperationLog, SendAttempt
+from messaging.models import Connection, Decision, Look, Message, OperationLog, SendAttempt
 from messaging.states import LIVELY_STATES, UNDECIDED_STATES, Badge, Direction, MessageState, held_up
 
 S = MessageState
@@ -87,7 +87,8 @@ class Resent:
 class Story:
     """A message with everything that happened to it, each list oldest first, and the badge of this moment.
 
-    `held_up_by` is the address of the message that it waits behind and that may have been sent.
+    `held_up_by` is the address of the message that it waits behind and that may have been sent. `has_receipts` says that
+    its provider has ever reported one.
     """
 
     message: Message
@@ -98,6 +99,7 @@ class Story:
     resent: Resent | None
     now: datetime
     held_up_by: str = ""
+    has_receipts: bool = True
 
     @property
     def provider(self) -> str:
@@ -135,6 +137,7 @@ def with_story(found: "QuerySet[Message]") -> "QuerySet[Message]":
     unsettled = Message.objects.filter(
         conversation_id=OuterRef("conversation_id"), state__in=sorted(UNDECIDED_STATES), detached=False
     )
+    receipts = Connection.objects.filter(tsp_id=OuterRef("connection__tsp_id"), first_receipt_at__isnull=False)
     author = {name: path.replace("user__", "author__") for name, path in _PERSON.items()}
     verdicts = Decision.objects.filter(message_id=OuterRef("pk")).order_by("id")
     return found.select_related(
@@ -145,6 +148,7 @@ def with_story(found: "QuerySet[Message]") -> "QuerySet[Message]":
         told_posts=ArraySubquery(posts.values(row=_packed(_POST, **_POST_TIMES))),
         told_verdicts=ArraySubquery(verdicts.values(row=_packed(("id", "kind", "reason"), **_PERSON, at="created_at"))),
         told_behind=Subquery(unsettled.values(row=_packed(("uuid", "state")))[:1]),
+        told_receipts=Exists(receipts),
         told_repeats=ArraySubquery(repeats.values(row=_packed(("uuid",), **author, at="occurred_at"))),
     )  # fmt: skip
 
@@ -166,6 +170,7 @@ def tell(message: Message, badge: Badge, now: datetime) -> Story:
         verdicts=[_verdict(row) for row in rows["told_verdicts"]],
         resent=next((_resent(row) for row in reversed(rows["told_repeats"])), None),
         now=now,
+        has_receipts=rows["told_receipts"],
     )
 
 

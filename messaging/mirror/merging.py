@@ -39,6 +39,11 @@ def furthest(before: str, after: str) -> str:
     return max(before, after, key=lambda word: (RANKS.get(word, UNKNOWN_RANK) if word else 0, word))
 
 
+def has_receipt(row: Message) -> bool:
+    """Whether the provider said that the message arrived or was read. That it said nothing means nothing."""
+    return bool(row.delivered_at or row.read_at) or row.record_status in {"delivered", "read"}
+
+
 def is_newer(row: Message, record: types.Message) -> bool:
     return row.catena_updated_at is None or record.updated_at > row.catena_updated_at
 

@@ -7,6 +7,7 @@ in which versions of a record arrive. Lock order: conversations by id, then mess
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,10 +16,10 @@ from django.db.models import Exists, OuterRef, Subquery
 
 from messaging.catena import types
 from messaging.mirror.changes import Change
-from messaging.mirror.merging import RECORD_COLUMNS, merged
+from messaging.mirror.merging import RECORD_COLUMNS, has_receipt, merged
 from messaging.mirror.parties import Parties, Place, is_placeholder
-from messaging.models import Conversation, Message, Operation
-from messaging.states import MessageState
+from messaging.models import Connection, Conversation, Message, Operation
+from messaging.states import Direction, MessageState
 
 logger = logging.getLogger(__name__)
 
@@ -194,6 +195,7 @@ class _Batch:
         self.conversation, self.rows = conversation, rows
         self.made: list[Message] = []
         self.changed: dict[int, set[str]] = defaultdict(set)
+        self.first_receipts: dict[int, datetime] = {}
         self.tally: Counter[Change] = Counter()
 
     def take(self, record: types.Message, place: Place, row: Message | None) -> None:
@@ -210,6 +212,7 @@ class _Batch:
             self.made.append(row)
             self.tally[Change.NEW] += 1
             self._set(row, merged(row, record, place))
+            self._see_receipt(row, place.connection)
             return
         if _belongs_elsewhere(row, record, place) and row.conversation_id != self.conversation.pk:
             # A quote never reaches into another conversation, so the link is sought anew in this one.
@@ -217,7 +220,13 @@ class _Batch:
             self._set(row, moved)
         changes = merged(row, record, place)
         self._set(row, changes)
+        self._see_receipt(row, place.connection)
         self.tally[Change.CHANGED if changes or row.pk in self.changed else Change.SAME] += 1
+
+    def _see_receipt(self, row: Message, connection: Connection) -> None:
+        """The first receipt of a connection says that its provider reports any (contract section 16, row 21)."""
+        if connection.first_receipt_at is None and row.direction == Direction.OUT and has_receipt(row):
+            self.first_receipts[connection.pk] = row.delivered_at or row.read_at or row.occurred_at
 
     def _set(self, row: Message, changes: dict[str, Any]) -> None:
         for name, value in changes.items():
@@ -233,6 +242,8 @@ class _Batch:
         if self.made or any(names & LINKING for names in self.changed.values()):
             link_replies(locked)
         self._note_thread()
+        for connection_id, at in self.first_receipts.items():
+            Connection.objects.filter(pk=connection_id, first_receipt_at=None).update(first_receipt_at=at)
         if self.made or any(names & SUMMARISED for names in self.changed.values()):
             for conversation in locked:
                 conversation.summarise()

@@ -2,12 +2,13 @@
 
 import uuid
 from collections.abc import Iterable
-from datetime import datetime
-from typing import Self
+from datetime import UTC, datetime
+from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.urls import reverse
 
 from messaging.models.directory import Connection
@@ -20,6 +21,7 @@ from messaging.states import (
     LIVELY_STATES,
     OPERATION_STATES,
     REPEATABLE_STATES,
+    UNANSWERING_STATES,
     UNDECIDED_STATES,
     Direction,
     MessageState,
@@ -29,6 +31,7 @@ from messaging.states import (
 
 S = MessageState
 SNIPPET_LENGTH = 120
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 # How far a person has read conversation `c` (read mark `r`): without a mark, all that was said before they joined.
 # A first import of weeks of history is not news to anybody. Takes the parameter `joined`.
@@ -67,6 +70,9 @@ class Conversation(models.Model):
     last_text = models.CharField(max_length=120, blank=True)
     last_incoming_id = models.BigIntegerField(null=True)
     last_incoming_at = models.DateTimeField(null=True)
+    unanswered_since = models.DateTimeField(
+        null=True, help_text="The driver's first message that nobody answered; null when none waits for an answer."
+    )
     attention_count = models.PositiveIntegerField(default=0)
     thread_id = models.UUIDField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
@@ -85,6 +91,12 @@ class Conversation(models.Model):
                 condition=Q(attention_count__gt=0),
                 name="conversation_attention",
             ),
+            models.Index(
+                F("last_at").desc(nulls_last=True),
+                F("id").desc(),
+                condition=Q(unanswered_since__isnull=False),
+                name="conversation_unanswered",
+            ),
             models.Index(fields=["changed_xid"], name="conversation_changed"),  # live.changes_since
         ]
 
@@ -97,7 +109,8 @@ class Conversation(models.Model):
     def summarise(self) -> None:
         """Brings the repeated columns in line with the messages. The caller holds this row's lock in a transaction."""
         shown = Message.objects.filter(conversation_id=self.pk, deleted_at=None)
-        latest = shown.order_by("-occurred_at", "-id").values("id", "occurred_at", "text").first()
+        columns = ("id", "occurred_at", "text", "direction", "state", "handled_at")
+        latest = shown.order_by("-occurred_at", "-id").values(*columns).first()
         incoming = shown.filter(direction=Direction.IN).order_by("-id").values("id", "occurred_at").first()
         Conversation.objects.filter(pk=self.pk).update(
             last_message_id=latest["id"] if latest else None,
@@ -105,6 +118,8 @@ class Conversation(models.Model):
             last_text=" ".join((latest["text"] or "").split())[:SNIPPET_LENGTH] if latest else "",
             last_incoming_id=incoming["id"] if incoming else None,
             last_incoming_at=incoming["occurred_at"] if incoming else None,
+            # One query fewer for each step of a message on its way
+            unanswered_since=None if latest and _answers(latest) else shown.unanswered_since(),
             attention_count=shown.needing_attention().count(),
         )
 
@@ -154,6 +169,26 @@ class MessageQuerySet(models.QuerySet["Message"]):
     def needing_attention(self) -> Self:
         return self.filter(needs_attention_q())
 
+    def news_for(self, reader: User, seen: int) -> Self:
+        """What others said after the message `seen`: the driver, a colleague, somebody at the provider's own screen. Of one
+        conversation, whose lock lets its messages come in the order of their ids.
+        """
+        return self.filter(pk__gt=seen, deleted_at=None).exclude(author=reader).exclude(state=S.CANCELLED)
+
+    def unanswered_since(self) -> datetime | None:
+        """Of one conversation's messages: when the driver's first one was written that nobody answered. Who wrote last
+        decides, not who opened it; what certainly did not go out answers nothing (UNANSWERED_SINCE_SQL says the same).
+        """
+        answers = self.outgoing().exclude(state__in=sorted(UNANSWERING_STATES), handled_at=None)
+        answered = Coalesce(Subquery(answers.order_by("-occurred_at").values("occurred_at")[:1]), LONG_AGO)
+        waiting = self.filter(direction=Direction.IN, occurred_at__gt=answered).order_by("occurred_at")
+        return waiting.values_list("occurred_at", flat=True).first()
+
+
+def _answers(latest: dict[str, Any]) -> bool:
+    is_void = latest["state"] in UNANSWERING_STATES and latest["handled_at"] is None
+    return latest["direction"] == Direction.OUT and not is_void
+
 
 def needs_attention_q() -> Q:
     """What nobody has handled yet: a failure, an urgent message that was not accepted in its time, one that was sent
@@ -173,6 +208,15 @@ NEEDS_ATTENTION_SQL = (
     f"((m.state IN ({_sql_words(ATTENTION_STATES)}) OR m.escalated_at IS NOT NULL"
     f" AND m.state IN ({_sql_words(LIVELY_STATES)}) OR m.corrected_at IS NOT NULL OR m.is_sent_twice)"
     " AND m.handled_at IS NULL)"
+)
+
+
+# `MessageQuerySet.unanswered_since` as SQL, for the conversation `c`.
+UNANSWERED_SINCE_SQL = (
+    "(SELECT min(i.occurred_at) FROM messaging_message i WHERE i.conversation_id = c.id AND i.direction = 'in'"  # noqa: S608 (our own words)
+    " AND i.deleted_at IS NULL AND i.occurred_at > coalesce((SELECT max(a.occurred_at) FROM messaging_message a"
+    " WHERE a.conversation_id = c.id AND a.direction = 'out' AND a.deleted_at IS NULL"
+    f" AND NOT (a.state IN ({_sql_words(UNANSWERING_STATES)}) AND a.handled_at IS NULL)), '-infinity'))"
 )
 
 

@@ -115,6 +115,8 @@ class Connection(models.Model):
     next_execution_at = models.DateTimeField(null=True, blank=True)
     # What Catena implements for this provider: implemented, not_implemented, not_supported; null means not known.
     message_support = models.CharField(max_length=50, null=True, blank=True)  # noqa: DJ001
+    # Receipts count only where there are any: a provider that never reported one is told apart from an unread message.
+    first_receipt_at = models.DateTimeField(null=True, blank=True, help_text="When a receipt was first seen here.")
     pinned_sender = models.ForeignKey(
         "FleetUser",
         on_delete=models.SET_NULL,

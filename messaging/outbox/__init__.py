@@ -9,7 +9,7 @@ from messaging.mirror import fingerprint
 from messaging.outbox.attention import escalate, handled
 from messaging.outbox.claiming import Claim, Sender, claim, due_conversations
 from messaging.outbox.clock import DatabaseClock, database_clock
-from messaging.outbox.compose import NoSender, compose, draft_of, open_conversation, ring, sender_of
+from messaging.outbox.compose import MovedOn, NoSender, compose, draft_of, open_conversation, ring, sender_of
 from messaging.outbox.epoch import accept_identity, epoch, identity, lock_sending
 from messaging.outbox.finish import finish, finish_surely, isolate, reject
 from messaging.outbox.probing import probe
@@ -25,6 +25,7 @@ __all__ = [
     "ClaimLost",
     "DatabaseClock",
     "MayHaveArrived",
+    "MovedOn",
     "NoSender",
     "NotResendable",
     "Resend",

@@ -30,6 +30,10 @@ class NoSender(Exception):
         )
 
 
+class MovedOn(Exception):
+    """Somebody else has written in the conversation since the author last looked."""
+
+
 def open_conversation(driver: FleetUser) -> Conversation:
     """The conversation with this driver, made when there is none. Safe to call at the same time from two places."""
     return Conversation.objects.get_or_create(connection_id=driver.connection_id, driver=driver)[0]
@@ -43,23 +47,34 @@ def compose(
     reply_to: Message | None,
     client_token: UUID,
     now: datetime,
+    seen: int | None = None,
 ) -> Message:
     """Puts a message in the queue: message, audit entry, read mark and doorbell in one transaction.
 
     Idempotent by (author, client_token): a repeated token returns the message that it made, whatever else is passed.
-    The caller has checked `access.can_send`. Raises `NoSender`; locks the conversation.
+    `seen` is the newest message that the author had before them; None when nobody says. The caller has checked
+    `access.can_send`. Raises `NoSender`, and `MovedOn` when others wrote after `seen`; locks the conversation.
     """
     existing = _composed_before(author, client_token)
     if existing is not None:
         return existing
     try:
         with transaction.atomic():
+            if seen is not None:
+                _check_seen(author, conversation, seen)
             return compose_locked(author, conversation, text, Priority(priority), reply_to, client_token, now)
     except IntegrityError:
         existing = _composed_before(author, client_token)
         if existing is None:
             raise
         return existing
+
+
+def _check_seen(author: User, conversation: Conversation, seen: int) -> None:
+    """Under the lock, so that no line can come between the look and the send."""
+    locked = Conversation.objects.select_for_update().get(pk=conversation.pk)
+    if Message.objects.filter(conversation=locked).news_for(author, seen).exists():
+        raise MovedOn
 
 
 def _composed_before(author: User, client_token: UUID) -> Message | None:

@@ -6,6 +6,7 @@ page's time. What people wrote passes `escape` here and nowhere else; everything
 
 from collections.abc import Iterable
 from datetime import date, tzinfo
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -87,7 +88,15 @@ def _row_meta(row: Row) -> str:
         failures = (
             f'<span class="chip tone-bad">{icon("octagon-x")}<span>{row["attention_count"]} {words}</span></span>'
         )
+    if row["needs_reply"]:
+        # That the last one came in is plain then; what became of an answer that did not go out is said beside it.
+        return f"{failures}{'' if row['is_incoming'] else badge(shown)}{_needs_reply()}"
     return f"{failures}{'' if row['is_incoming'] else priority(row['priority'])}{badge(shown)}"
+
+
+@lru_cache(maxsize=1)
+def _needs_reply() -> str:
+    return f'<span class="chip tone-neutral">{icon("corner-down-left")}<span>Needs reply</span></span>'
 
 
 @register.simple_tag(takes_context=True)

@@ -39,7 +39,7 @@ def poller_element(user_id: int, look: Glance, view: str, scope: str = "", query
     )
     cursor = str(look.cursor)
     return SafeString(
-        f'<div id="live" hidden hx-get="/_f/live/?{parameters}&amp;since={cursor}" hx-include="#list-state, #thread-state"'
+        f'<div id="live" hidden hx-get="/_f/live/?{parameters}&amp;since={cursor}" hx-include="#list-state, #thread-state, #seen"'
         f' hx-trigger="every {look.every_ms * (100 + offset) // 100}ms, live:now from:body" hx-sync="this:drop"'
         f' hx-swap="none"><input type="hidden" name="since" value="{cursor}">'
         f'<input type="hidden" name="q" value="{escape(query)}"></div>'

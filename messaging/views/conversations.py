@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from messaging import live
 from messaging.models import ReadMark
-from messaging.rows import Row, changed_rows, read_key, unsettled_of
+from messaging.rows import Row, changed_rows, read_key, read_number, unsettled_of
 from messaging.states import REPEATABLE_STATES
 from messaging.templatetags.desk import changed_messages
 from messaging.threads import Head
@@ -133,16 +133,15 @@ def read(request: PersonRequest, uuid: UUID) -> HttpResponse:
 
 def _mark_read(request: PersonRequest, found: Head) -> None:
     """Through the message that the page names, and never beyond the newest: what came since was not seen."""
-    word, newest = request.POST.get("through", ""), found.conversation.last_incoming_id
+    named, newest = read_number(request.POST.get("through", "")), found.conversation.last_incoming_id
     if newest is not None:
-        named = int(word) if word.isascii() and word.isdigit() and len(word) < 19 else newest
-        ReadMark.advance(request.user, found.conversation, min(named, newest))
+        ReadMark.advance(request.user, found.conversation, newest if named is None else min(named, newest))
 
 
 def paint_conversation(request: PersonRequest, look: live.Glance, since: live.Cursor, scope: live.Scope) -> Paint:
     """The changed bubbles in their places, the list beside them, and the read mark when something came in."""
     changes = changed_rows(request.user, scope.conversation_id, since, timezone.now(), look.gates)
-    if changes.too_many:
+    if changes.is_long:
         raise live.StaleCursor
     oldest = read_key(request.GET.get("oldest", ""))
     bubbles = [row for row in changes.bubbles if oldest is None or (row["occurred_at"], row["id"]) >= oldest]
@@ -151,7 +150,16 @@ def paint_conversation(request: PersonRequest, look: live.Glance, since: live.Cu
     html = [paint_list(request, changes, look, open_uuid=_open_uuid(request))]
     if bubbles:
         html.insert(0, paint_bubbles(request, bubbles, max((row["id"] for row in arrived), default=None)))
+        html.append(_seen_through(request, max(row["id"] for row in bubbles)))
     return Paint(html, _spoken(request.user.pk, shown, arrived, since))
+
+
+def _seen_through(request: PersonRequest, painted: int) -> str:
+    """Notes in the composer how far the page has come. A page without a composer names nothing, and is told nothing."""
+    before = read_number(request.GET.get("seen", ""))
+    if before is None or painted <= before:
+        return ""
+    return render_to_string(f"{THREAD}#seen_through", {"seen": painted}, request)
 
 
 def _open_uuid(request: PersonRequest) -> str:

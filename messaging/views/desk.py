@@ -36,7 +36,7 @@ DESK = "messaging/desk.html"
 LIST = "messaging/conversation_list.html"
 THREAD = "messaging/conversation_thread.html"
 
-SHOWS = {"all": "All", "unread": "Unread", "attention": "Attention"}
+SHOWS = {"all": "All", "unread": "Unread", "reply": "Needs reply", "attention": "Attention"}
 # Rows of the whole list, and of the list beside an open thread.
 LIST_SIZE, BESIDE_SIZE = 50, 25
 # Failures on top of the unfiltered list; the rest is one link away.
@@ -98,6 +98,7 @@ class Chosen:
         """Whether a conversation belongs on this list."""
         return (
             (self.show != "unread" or row["is_unread"])
+            and (self.show != "reply" or row["needs_reply"])
             and (self.show != "attention" or row["attention_count"] > 0)
             and (self.fleet_id is None or row["fleet_id"] == self.fleet_id)
             and (not self.priority or row["priority"] == self.priority)
@@ -178,7 +179,15 @@ def thread_context(user: User, found: Head, look: live.Glance, now: datetime, be
         "unread_from": None if before else _first_unread(rows, found.read_through),
         "read_through": found.unread_through,
         "is_opened": False,
+        "seen": _newest(found, rows),
     }
+
+
+def _newest(found: Head, rows: list[Row]) -> int:
+    """The newest message that was there when the page was made: what comes after it, its reader has not seen."""
+    known = (found.conversation.last_incoming_id, found.conversation.last_message_id)
+    shown: list[int] = [row["id"] for row in rows]
+    return max(*shown, *(key or 0 for key in known))
 
 
 def _first_unread(rows: list[Row], read_through: int) -> int | None:
@@ -191,6 +200,7 @@ def context_pane(found: Head, gates: ClosedGates, now: datetime) -> Context:
     return {
         "connection_url": f"/connections/{connection.catena_id}/",
         "freshness": freshness(connection, now),
+        "has_receipts": found.has_receipts,
         "health": health(connection.sending_obstacle, found.counts),
         "gate": gates.get(None) or gates.get(connection.pk),
         "paused": of_connection(gates, connection),

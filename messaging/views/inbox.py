@@ -71,7 +71,8 @@ def _open_conversation(request: PersonRequest) -> Conversation | None:
 
 def list_poller(request: PersonRequest, query: str, conversation_id: int | None) -> str:
     """A poller for a page of which only a part was read just now: it goes on from where the old one was."""
-    look = request.glance
+    # Somebody opened or read anew what had changed, so they look on for more.
+    look = replace(request.glance, is_moving=True)
     # A cursor too old means a page that slept; its first poll after waking has offered to read everything anew.
     with suppress(live.StaleCursor):
         look = replace(look, cursor=live.Cursor.parse(request.GET.get("since", "")))
@@ -82,19 +83,19 @@ def list_poller(request: PersonRequest, query: str, conversation_id: int | None)
 def paint_inbox(request: PersonRequest, look: live.Glance, since: live.Cursor, scope: live.Scope) -> Paint:
     """Rows that changed, where they stand; what is new is offered, not inserted."""
     changes = changed_rows(request.user, None, since, timezone.now(), look.gates)
-    if changes.too_many:
-        raise live.StaleCursor
     html = paint_list(request, changes, look)
+    if changes.is_flood:
+        return Paint([html])
     return Paint([html], speak_of_rows(request.user.pk, changes.conversations, since, _newest(request)))
 
 
 def paint_list(request: PersonRequest, changes: Changes, look: live.Glance, open_uuid: str = "") -> str:
-    """The changed rows of the list pane, and the offer to read it again."""
+    """The changed rows of the list pane, and the offer to read it again. Too many rows come by that offer alone."""
     query = QueryDict(request.GET.get("q", ""))
     fleet = query.get("fleet", "")
     chosen = parse_filter(query, [(int(fleet), "")] if fleet.isascii() and fleet.isdigit() and len(fleet) < 19 else [])
-    html = changed_conversations(changes.conversations, open_uuid)
-    news = _news(request, changes.conversations, chosen, look)
+    html = "" if changes.is_flood else changed_conversations(changes.conversations, open_uuid)
+    news = "The list has changed" if changes.is_flood else _news(request, changes.conversations, chosen, look)
     if not news:
         return html
     return html + news_offer(news, chosen.url(), chosen.query(), may_refresh="page" not in query)

@@ -57,7 +57,8 @@ def live_poll(request: PersonRequest) -> HttpResponse:
         raise Http404
     try:
         since = live.Cursor.parse(request.GET.get("since", ""))
-        request.glance = look = live.glance(request.user, scope, since)
+        was_quick = request.GET.get("every") == str(live.PENDING_POLL_MS)
+        request.glance = look = live.glance(request.user, scope, since, was_quick=was_quick)
         if _is_quiet(look, since, request.GET):
             return HttpResponse(status=204)
         paint = _paint(PAINTERS[view], request, since, scope) if look.changed else Paint()

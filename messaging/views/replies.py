@@ -13,10 +13,10 @@ from messaging import access, outbox
 from messaging.forms import HandledForm, ReplyForm
 from messaging.mirror.redaction import storable_text
 from messaging.models import Message, closed_gates
-from messaging.rows import bubble
+from messaging.rows import bubble, read_number
 from messaging.states import MessageState
 from messaging.templatetags.desk import remark
-from messaging.threads import Head
+from messaging.threads import Head, newer_lines
 from messaging.views.conversations import paint_bubbles, render_conversation
 from messaging.views.desk import (
     THREAD,
@@ -46,16 +46,20 @@ def reply(request: PersonRequest, uuid: UUID) -> HttpResponse:
         return _refused(request, found, form, [found.obstacle])
     if not form.is_valid():
         return _refused(request, found, form, [str(error) for errors in form.errors.values() for error in errors])
-    given = form.cleaned_data
-    message = outbox.compose(
-        request.user,
-        found.conversation,
-        given["message_text"],
-        given["priority"],
-        given["reply_to"],
-        given["client_token"],
-        timezone.now(),
-    )
+    given, seen = form.cleaned_data, read_number(request.POST.get("seen", ""))
+    try:
+        message = outbox.compose(
+            request.user,
+            found.conversation,
+            given["message_text"],
+            given["priority"],
+            given["reply_to"],
+            given["client_token"],
+            timezone.now(),
+            seen,
+        )
+    except outbox.MovedOn:
+        return _moved_on(request, found, form, seen or 0)
     if (message.conversation_id, message.text) != (found.conversation.pk, given["message_text"]):
         # A browser may keep a hidden field over a reload: the token was used for something else.
         return _refused(request, found, form, [SPENT])
@@ -70,16 +74,29 @@ def _sent(request: PersonRequest, found: Head, message: Message) -> HttpResponse
     return HttpResponse(body, headers={"HX-Trigger": "live:now"})
 
 
+def _moved_on(request: PersonRequest, found: Head, form: ReplyForm, seen: int) -> HttpResponse:
+    """Shows what others wrote meanwhile; with that before their eyes, the same form sends."""
+    lines = newer_lines(request.user, found, seen)
+    if not request.htmx:
+        context = {**_kept(request, found, form), "client_token": form.data.get("client_token"), "moved": lines}
+        return render_conversation(request, found, context, status=409)
+    context = {"moved": lines, "seen": lines.through}
+    body = render_to_string(f"{THREAD}#moved_on", context, request)
+    return HttpResponse(body, status=409, headers={"HX-Trigger": "live:now"})
+
+
+def _kept(request: PersonRequest, found: Head, form: ReplyForm) -> Context:
+    """The composer with everything that was typed."""
+    return composer_context(
+        found,
+        text=form.data.get("message_text", ""),
+        priority=form.data.get("priority", ""),
+        quote=quoted(request.user, found, form.data.get("reply_to", "")),
+    )
+
+
 def _refused(request: PersonRequest, found: Head, form: ReplyForm, errors: list[str]) -> HttpResponse:
-    context: Context = {
-        **composer_context(
-            found,
-            text=form.data.get("message_text", ""),
-            priority=form.data.get("priority", ""),
-            quote=quoted(request.user, found, form.data.get("reply_to", "")),
-        ),
-        "errors": list(dict.fromkeys(errors)),
-    }
+    context: Context = {**_kept(request, found, form), "errors": list(dict.fromkeys(errors))}
     if "client_token" not in form.errors and SPENT not in errors:
         context["client_token"] = form.data.get("client_token")
     if not request.htmx:

@@ -53,6 +53,10 @@ UPDATE messaging_message SET handled_at = now() WHERE state = 'failed' AND id < 
 UPDATE messaging_conversation c SET last_message_id = x.id, last_at = x.occurred_at, last_text = left(x.text, 120),
     last_incoming_id = (SELECT max(i.id) FROM messaging_message i WHERE i.conversation_id = c.id AND i.direction = 'in'),
     last_incoming_at = x.occurred_at,
+    unanswered_since = (SELECT min(i.occurred_at) FROM messaging_message i WHERE i.conversation_id = c.id
+      AND i.direction = 'in' AND i.occurred_at > coalesce((SELECT max(a.occurred_at) FROM messaging_message a
+        WHERE a.conversation_id = c.id AND a.direction = 'out' AND NOT (a.state = 'failed' AND a.handled_at IS NULL)),
+        '-infinity')),
     attention_count = (SELECT count(*) FROM messaging_message a
       WHERE a.conversation_id = c.id AND a.state = 'failed' AND a.handled_at IS NULL)
   FROM (SELECT DISTINCT ON (conversation_id) * FROM messaging_message ORDER BY conversation_id, occurred_at DESC, id DESC) x

@@ -117,7 +117,7 @@ def test_a_success_on_the_second_attempt_says_so(conversation: models.Conversati
     attempt(message, 30)
     attempt(message, 9, status="success", error_type="", error_details="", response_status_code=200)
     told = story_of(message)
-    assert sentence(told) == "Accepted by Samsara at 14:02:41 on attempt 2."
+    assert sentence(told) == "Accepted by Samsara at 14:02:41 on attempt 2. No receipt reported by this provider."
     assert titles(timeline(told, with_headers=False))[:2] == ["Attempt 2", "Attempt 1"]
 
 

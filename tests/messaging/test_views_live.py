@@ -196,14 +196,12 @@ def test_a_running_countdown_is_repainted_until_it_ends(
     until = timezone.now() + timedelta(minutes=2)
     message = factories.OutgoingFactory(conversation=talk, author=mara, not_before=until)
     page = Browser(client_of(mara), f"/c/{talk.uuid}/")
-    assert "every=2000" in page.address
+    assert beat(page) == live.PENDING_POLL_MS
     page.poll()
     html = page.poll()
     assert re.search(r"Sends in \d+ s", html)
     assert outbox.cancel(message, mara, timezone.now())
     assert "Cancelled by" in page.poll()
-    page.poll()
-    assert "every=3800" in page.address
     assert page.poll() == ""
 
 
@@ -340,6 +338,57 @@ def test_a_flood_asks_to_read_the_page_again(client_of: Any, mara: models.User, 
     html = page.poll()
     assert "The list has changed. Refresh" in html
     assert "News" not in html
+    assert page.poll() == ""
+
+
+def test_a_flood_of_the_list_is_read_anew_by_itself_and_the_thread_goes_on(
+    client_of: Any, mara: models.User, talk: models.Conversation
+) -> None:
+    pages = [Browser(client_of(mara), path) for path in ("/", f"/c/{talk.uuid}/")]
+    hear(talk, "News")
+    for _ in range(live.MOST_CHANGES + 1):
+        hear(factories.ConversationFactory(connection=talk.connection), "Other news")
+    alone, beside = (page.poll() for page in pages)
+    for html in (alone, beside):
+        assert "The list has changed</a>" in html
+        assert "data-auto-refresh" in html
+        assert "Other news" not in html
+    assert "News</div>" in beside
+
+
+def test_a_page_that_slept_for_hours_catches_up_from_its_cursor(
+    client_of: Any, mara: models.User, talk: models.Conversation
+) -> None:
+    page = Browser(client_of(mara), f"/c/{talk.uuid}/")
+    hear(talk, "News")
+    (taken,) = re.findall(r"since=(\d+)", page.address)
+    fresh = page.address
+    page.address = fresh.replace(f"since={taken}.", f"since={int(taken) - live.STALE_AFTER_SECONDS + 60}.")
+    assert "News</div>" in page.poll()
+    page.address = fresh.replace(f"since={taken}.", f"since={int(taken) - live.STALE_AFTER_SECONDS - 60}.")
+    assert "The list has changed. Refresh" in page.poll()
+
+
+def beat(page: Browser) -> int:
+    (found,) = re.findall(r"every=(\d+)", page.address)
+    return int(found)
+
+
+def test_a_page_looks_often_for_a_minute_after_anything_changed_and_then_no_more(
+    client_of: Any, mara: models.User, talk: models.Conversation
+) -> None:
+    page = Browser(client_of(mara), "/")
+    assert beat(page) == live.IDLE_POLL_MS
+    hear(talk, "News")
+    assert page.poll() != ""
+    assert beat(page) == live.PENDING_POLL_MS
+    assert page.poll() == ""
+    assert beat(page) == live.PENDING_POLL_MS
+    page.address = re.sub(
+        r"since=(\d+)", lambda found: f"since={int(found[1]) - live.RENEW_AFTER_SECONDS}", page.address
+    )
+    assert "hx-partial" in page.poll()
+    assert beat(page) == live.IDLE_POLL_MS
     assert page.poll() == ""
 
 
