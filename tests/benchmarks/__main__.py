@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dashboard import embedded
-from tests.benchmarks import outbox
+from tests.benchmarks import imports, outbox
 from tests.benchmarks.server import Request, Server, cursor_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -20,6 +20,8 @@ GOALS = {
     "poll, unchanged": 1.2, "poll, changed": 1.5, "inbox, 50 rows": 3.0, "conversation, 50 messages": 4.0,
 }  # fmt: skip
 GROWTH_GOAL = 1.25
+# Scenarios that bring their own database and processes.
+ALONE = {"outbox", "import"}
 Figures = dict[str, list["Figure"]]
 
 
@@ -123,17 +125,21 @@ def report_growth(small: Figures, large: Figures, sizes: tuple[int, int]) -> lis
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
-    parser.add_argument("scenario", nargs="*", choices=["anchors", "pages", "growth", "outbox", []], default=[])
+    parser.add_argument(
+        "scenario", nargs="*", choices=["anchors", "pages", "growth", "outbox", "import", []], default=[]
+    )
     parser.add_argument("--sizes", default="10000,100000", help="message counts of the two databases")
     parser.add_argument("--quick", action="store_true", help="fewer requests a round")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     chosen = parser.parse_args()
     dsn = embedded.url_of(ROOT / "var" / "postgres")
     lines: list[dict[str, Any]] = []
-    if not chosen.scenario or set(chosen.scenario) - {"outbox"}:
+    if not chosen.scenario or set(chosen.scenario) - ALONE:
         lines += pages(dsn, chosen)
     if not chosen.scenario or "outbox" in chosen.scenario:
         lines += outbox.report(dsn, is_quick=chosen.quick)
+    if not chosen.scenario or "import" in chosen.scenario:
+        lines += imports.report(dsn, is_quick=chosen.quick)
     if chosen.json:
         chosen.json.write_text(json.dumps({"figures": lines}, indent=1))
     return int(any(line["goal"] and line["ratio"] > line["goal"] * SLACK for line in lines))
@@ -146,7 +152,7 @@ def pages(dsn: str, chosen: argparse.Namespace) -> list[dict[str, Any]]:
     with Server(dsn, small) as first, Server(dsn, large) as second:
         print(f"long thread: {first.facts['thread_length']} and {second.facts['thread_length']} messages")
         figures = rounds([first, second], count, times)
-    lines = report_pages(figures[1]) if set(chosen.scenario) - {"outbox"} != {"growth"} else []
+    lines = report_pages(figures[1]) if set(chosen.scenario) - ALONE != {"growth"} else []
     if not chosen.scenario or "growth" in chosen.scenario:
         lines += report_growth(figures[0], figures[1], (small, large))
     return lines
