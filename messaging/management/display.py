@@ -50,4 +50,6 @@ def _table(summary: Summary) -> Iterator[str]:
         yield f"{kind:<14}{count.total():>9,}" + "".join(f"{count[column]:>9,}" for column in columns)
     if summary.withdrawn:
         yield f"{summary.withdrawn:,} fleets or connections withdrawn or back"
+    if not summary.changed and not summary.stopped:
+        yield "Nothing was new or different."
     yield f"{summary.seconds:.1f} seconds"

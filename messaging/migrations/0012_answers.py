@@ -23,7 +23,7 @@ WHERE found.connection_id = n.id;
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("messaging", "0008_identity"),
+        ("messaging", "0010_subscriptions"),
     ]
 
     operations = [

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from django.db.models import Q
-
 from messaging.catena import types
 from messaging.mirror.changes import Change, cut, differing, overwrite, upsert
 from messaging.mirror.redaction import keepable
@@ -111,11 +109,23 @@ def apply_fleet_user(record: types.User, connection: Connection) -> Change:
 def apply_fleet_users(records: Sequence[types.User], connection: Connection) -> Counter[Change]:
     """One look-up for the whole page. A user who stood in as a placeholder (see `placeholder_id`) becomes real here."""
     stand_ins = {record.id: placeholder_id(connection, record.source_id) for record in records}
-    found = FleetUser.objects.filter(Q(catena_id__in=stand_ins) | Q(catena_id__in=stand_ins.values()))
-    known = {row.catena_id: row for row in found}
-    return Counter(
-        _write_user(record, connection, known.get(record.id), known.get(stand_ins[record.id])) for record in records
-    )
+    known = _known_users({*stand_ins, *stand_ins.values()})
+    fresh = {one.id: one for one in records if one.id not in known and stand_ins[one.id] not in known}
+    made = [FleetUser(catena_id=key, connection=connection, **_user_columns(one)) for key, one in fresh.items()]
+    FleetUser.objects.bulk_create(made, ignore_conflicts=True)
+    if fresh:
+        # Another worker may have been first, with an older version: what is there is compared like any other row.
+        known |= _known_users(fresh)
+    changes: Counter[Change] = Counter()
+    for record in records:
+        change = _write_user(record, connection, known.get(record.id), known.get(stand_ins[record.id]))
+        is_made = fresh.get(record.id) is record and change == Change.SAME
+        changes[Change.NEW if is_made else change] += 1
+    return changes
+
+
+def _known_users(ids: Iterable[UUID]) -> dict[UUID, FleetUser]:
+    return {row.catena_id: row for row in FleetUser.objects.filter(catena_id__in=ids)}
 
 
 def _write_user(

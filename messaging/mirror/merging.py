@@ -10,7 +10,7 @@ from typing import Any
 from messaging.catena import types
 from messaging.mirror.changes import cut, differing
 from messaging.mirror.parties import Place
-from messaging.mirror.redaction import SECRET_KEY, keepable, storable_text, verbatim
+from messaging.mirror.redaction import is_telling, keepable, storable_text, verbatim
 from messaging.models import Message
 from messaging.states import MessageState
 
@@ -80,7 +80,7 @@ def _version(row: Message, record: types.Message) -> dict[str, Any]:
 
 def _kept(record: types.Message) -> list[str]:
     """The fields of the body that may be stored; the text has its own column."""
-    return [name for name in record.raw if name != "message_text" and not SECRET_KEY.search(name)]
+    return [name for name in record.raw if name != "message_text" and not is_telling(name)]
 
 
 def _raw(record: types.Message) -> dict[str, Any]:
