@@ -168,6 +168,16 @@ def cursor_parameters(cursor: Cursor) -> dict[str, Any]:
     return {"lowest": cursor.lowest, "since": cursor.snapshot}
 
 
+def changed_connection_sql() -> str:
+    """The connection of `%(conversation)s` with what a page says of it, if it changed. Whether the
+    person may see it is the caller's question.
+    """
+    return f"""SELECT n.id, n.catena_id, n.source_name, n.tsp_slug, n.description, n.status, n.share_level, n.message_support,
+      n.schedule_status, n.last_successful_execution_at, n.next_execution_at, n.withdrawn_at
+    FROM messaging_conversation h JOIN messaging_connection n ON n.id = h.connection_id
+    WHERE h.id = %(conversation)s AND {changed_sql("n")}"""
+
+
 def _changed(mine: str, within: str) -> str:
     tables = [("messaging_message", "m"), ("messaging_conversation", "m")]
     parts = [

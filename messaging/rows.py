@@ -14,7 +14,7 @@ from django.db import connection
 from django.utils.timezone import get_current_timezone
 
 from messaging.access import may_withdraw
-from messaging.live import MOST_CHANGES, Cursor, changed_sql, cursor_parameters
+from messaging.live import MOST_CHANGES, Cursor, changed_connection_sql, changed_sql, cursor_parameters
 from messaging.models import User
 from messaging.models.conversation import READ_THROUGH_SQL, unsettled_head_sql
 from messaging.models.directory import provider_name, sees_every_fleet, visible_connections_sql
@@ -208,10 +208,13 @@ def conversation_row(row: Row, now: datetime, gates: ClosedGates) -> Row:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a look found: rows of the inbox, and bubbles of the open conversation, each at most MOST_CHANGES + 1."""
+    """What a look found: rows of the inbox, and bubbles of the open conversation, each at most MOST_CHANGES + 1; the columns
+    of its connection, None when that did not change.
+    """
 
     conversations: list[Row]
     bubbles: list[Row]
+    connection: Row | None = None
 
     @property
     def is_flood(self) -> bool:
@@ -235,15 +238,16 @@ def changed_rows(user: User, conversation_id: int | None, since: Cursor, now: da
     parts = [f"SELECT 'c' AS kind, to_jsonb(t) AS body FROM ({_changed_conversations(user)}) t"]
     if conversation_id is not None:
         parts.append(f"SELECT 'm' AS kind, to_jsonb(t) AS body FROM ({_changed_messages(user)}) t")
+        mine = visible_connections_sql(user, "t.id")
+        parts.append(f"SELECT 'n' AS kind, to_jsonb(t) AS body FROM ({changed_connection_sql()}) t WHERE {mine}")
     found = read(" UNION ALL ".join(parts), values)
-    bodies: dict[str, list[Row]] = {"c": [], "m": []}
+    bodies: dict[str, list[Row]] = {"c": [], "m": [], "n": []}
     for row in found:
         bodies[row["kind"]].append(_revive(row["body"]))
     conversations = [conversation_row(row, now, gates) for row in bodies["c"]]
-    if not bodies["m"]:
-        return Changes(conversations, [])
     viewer = _viewer(user, now, gates)
-    return Changes(conversations, [bubble_row(row, viewer) for row in bodies["m"]])
+    bubbles = [bubble_row(row, viewer) for row in bodies["m"]]
+    return Changes(conversations, bubbles, next(iter(bodies["n"]), None))
 
 
 def _changed_conversations(user: User) -> str:

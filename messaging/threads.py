@@ -33,7 +33,7 @@ _DRIVER = (
 )
 _CONNECTION = (
     "id", "catena_id", "fleet_id", "source_name", "tsp_slug", "description", "status", "share_level", "message_support",
-    "last_successful_execution_at", "next_execution_at", "withdrawn_at", "pinned_sender_id",
+    "schedule_status", "last_successful_execution_at", "next_execution_at", "withdrawn_at", "pinned_sender_id",
 )  # fmt: skip
 
 

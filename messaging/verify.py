@@ -16,7 +16,7 @@ from psycopg.errors import QueryCanceled
 
 from messaging import guards
 from messaging.models import Verification
-from messaging.models.conversation import NEEDS_ATTENTION_SQL, UNANSWERED_SINCE_SQL
+from messaging.models.conversation import NEEDS_ATTENTION_SQL, unanswered_since_sql
 from messaging.models.statements import prepared_cursor
 from messaging.states import HEAD_STATES, OPERATION_STATES, UNSETTLED_OUTCOMES
 
@@ -307,7 +307,7 @@ RULES: tuple[Rule, ...] = (
         " GROUP BY m.conversation_id) said ON said.conversation_id = c.id"
         " WHERE (c.last_message_id, c.last_at, c.last_incoming_id, c.attention_count, c.unanswered_since)"
         " IS DISTINCT FROM (latest.id, latest.occurred_at, said.incoming, coalesce(said.urgent, 0),"
-        f" {UNANSWERED_SINCE_SQL})",
+        f" {unanswered_since_sql('c')})",
     ),
     _message_rule(
         "status_is_the_operations",

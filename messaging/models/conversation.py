@@ -132,7 +132,7 @@ WHERE c.id = k.id
 
 def summarise(conversation_ids: Iterable[int]) -> None:
     """`Conversation.summarise` for many at once, in two statements. The caller holds their locks in a transaction."""
-    sql = _SUMMARY.format(attention=NEEDS_ATTENTION_SQL, unanswered=UNANSWERED_SINCE_SQL)
+    sql = _SUMMARY.format(attention=NEEDS_ATTENTION_SQL, unanswered=unanswered_since_sql("c"))
     with prepared_cursor() as cursor:
         cursor.execute(sql, {"ids": list(conversation_ids)})
         found = [(*row[:3], " ".join((row[3] or "").split())[:SNIPPET_LENGTH], *row[4:]) for row in cursor.fetchall()]
@@ -213,14 +213,16 @@ NEEDS_ATTENTION_SQL = (
 )
 
 
-# When the first message of the driver of conversation `c` was written that nobody answered. Who wrote last decides, not who
-# opened it; what certainly did not go out answers nothing.
-UNANSWERED_SINCE_SQL = (
-    "(SELECT min(i.occurred_at) FROM messaging_message i WHERE i.conversation_id = c.id AND i.direction = 'in'"  # noqa: S608 (our own words)
-    " AND i.deleted_at IS NULL AND i.occurred_at > coalesce((SELECT max(a.occurred_at) FROM messaging_message a"
-    " WHERE a.conversation_id = c.id AND a.direction = 'out' AND a.deleted_at IS NULL"
-    f" AND NOT (a.state IN ({_sql_words(UNANSWERING_STATES)}) AND a.handled_at IS NULL)), '-infinity'))"
-)
+def unanswered_since_sql(alias: str) -> str:
+    """When the driver of the conversation `alias.id` wrote the first message that nobody answered. Who wrote last decides, not
+    who opened it; what certainly did not go out answers nothing.
+    """
+    return (
+        f"(SELECT min(i.occurred_at) FROM messaging_message i WHERE i.conversation_id = {alias}.id"  # noqa: S608 (our own words)
+        " AND i.direction = 'in' AND i.deleted_at IS NULL AND i.occurred_at > coalesce((SELECT max(a.occurred_at)"
+        f" FROM messaging_message a WHERE a.conversation_id = {alias}.id AND a.direction = 'out' AND a.deleted_at IS NULL"
+        f" AND NOT (a.state IN ({_sql_words(UNANSWERING_STATES)}) AND a.handled_at IS NULL)), '-infinity'))"
+    )
 
 
 def unsettled_head_sql(alias: str, key: str = "conversation_id") -> str:

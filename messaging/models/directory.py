@@ -162,7 +162,24 @@ class Connection(models.Model):
             return f"Catena cannot send messages through {self.provider}."
         return None
 
+    @property
+    def reading_obstacle(self) -> str | None:
+        """Why Catena reads no replies here, as a sentence with its cure; None while it reads, or when nobody knows."""
+        if self.schedule_status in {None, "", "active"}:
+            return None
+        unknown = f"Catena's schedule for replies is {self.schedule_status}. Ask support what that means."
+        return SCHEDULE_CURES.get(self.schedule_status or "", unknown)
 
+
+# What can be done about each schedule status (contract section 5: a schedule stops itself after errors in a row).
+SCHEDULE_CURES = {
+    "inactive": "Catena has stopped reading replies here, as it does after many errors in a row. Ask Catena to start again.",
+    "paused": "Reading replies is paused here. Ask Catena or the fleet to resume it.",
+    "stale": "Catena reads no replies here until the fleet signs in again.",
+    "deleted": "Catena no longer reads replies here. The fleet must connect again.",
+    "cancelled": "Catena no longer reads replies here. The fleet must connect again.",
+    "cancelled_insufficient_scope": "Catena may not read replies here. Ask the fleet to share its messages.",
+}
 # What can be done about each connection status (contract section 5).
 CONNECTION_CURES = {
     "stale": "The provider refuses the stored credentials. The fleet must sign in again.",

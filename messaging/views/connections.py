@@ -25,11 +25,13 @@ from messaging.insight.health import (
     health,
     with_counts,
 )
-from messaging.insight.meanings import rough_span
+from messaging.insight.meanings import rough_span, span
+from messaging.insight.trend import trend, with_trend
 from messaging.mirror.redaction import storable_text
 from messaging.models import Connection, User
 from messaging.models.outlook import ClosedGates
 from messaging.states import GateCause
+from messaging.views.desk import freshness
 from messaging.views.person import PersonRequest
 
 LIST = "messaging/connection_list.html"
@@ -78,7 +80,7 @@ def connection(request: PersonRequest, uuid: UUID) -> HttpResponse:
 
 def find_connection(user: User, uuid: UUID) -> Connection:
     """Raises Http404 for a connection that this person may not see."""
-    one = _found(user, "").filter(catena_id=uuid).annotate(drivers=_drivers()).first()
+    one = with_trend(_found(user, "")).filter(catena_id=uuid).annotate(drivers=_drivers()).first()
     if one is None:
         raise Http404
     return one
@@ -93,6 +95,7 @@ def render_connection(
     gates = request.glance.gates
     context = {
         "row": row(one, gates, now),
+        "trend": _trend(one),
         "drivers": vars(one)["drivers"],
         "failures": _failures(request.user, one, now, gates),
         "rules": RULES,
@@ -154,7 +157,8 @@ def row(one: Connection, gates: ClosedGates, now: datetime) -> dict[str, Any]:
         "share": share_words(one.share_level),
         "synced": _ago(one.last_successful_execution_at, now),
         "next": _due(one.next_execution_at, now),
-        "schedule": one.schedule_status or "",
+        "freshness": freshness(one, now),
+        "reading_obstacle": one.reading_obstacle,
     }
 
 
@@ -179,10 +183,21 @@ def paint_connections(request: PersonRequest, look: live.Glance, since: live.Cur
     wanted = request.GET.get("q", "")
     found = _found(request.user, "")
     try:
-        found = found.filter(catena_id=UUID(wanted)) if wanted else found
+        found = with_trend(found.filter(catena_id=UUID(wanted))) if wanted else found
     except ValueError:
         return []
     rows = [row(one, look.gates, now) for one in found[:MOST_SHOWN]]
     template = DETAIL if wanted else LIST
-    context = {"rows": rows, "row": rows[0] if rows else None, "gate": look.gates.get(None)}
-    return [render_to_string(f"{template}#changes", context, request)] if rows else []
+    if not rows:
+        return []
+    context = {"rows": rows, "row": rows[0], "gate": look.gates.get(None)}
+    if wanted:
+        context["trend"] = _trend(rows[0]["connection"])
+    return [render_to_string(f"{template}#changes", context, request)]
+
+
+def _trend(one: Connection) -> dict[str, Any]:
+    """The day of a connection that came through `with_trend`, its spans in words."""
+    found = trend(one)
+    median, p95 = (span(took) if took is not None else "" for took in (found.median, found.p95))
+    return {"failed_hours": found.failed_hours, "p95_hours": found.p95_hours, "median": median, "p95": p95}

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
 from messaging import live
-from messaging.models import ReadMark
+from messaging.models import Connection, ReadMark
 from messaging.rows import Row, changed_rows, read_key, read_number, unsettled_of
 from messaging.states import REPEATABLE_STATES
 from messaging.templatetags.desk import changed_messages
@@ -24,6 +24,7 @@ from messaging.views.desk import (
     composer_context,
     context_pane,
     find_head,
+    freshness,
     list_context,
     message_in,
     quoted,
@@ -151,6 +152,8 @@ def paint_conversation(request: PersonRequest, look: live.Glance, since: live.Cu
     if bubbles:
         html.insert(0, paint_bubbles(request, bubbles, max((row["id"] for row in arrived), default=None)))
         html.append(_seen_through(request, max(row["id"] for row in bubbles)))
+    if changes.connection is not None:
+        html.append(_connection_news(request, Connection(**changes.connection)))
     return Paint(html, _spoken(request.user.pk, shown, arrived, since))
 
 
@@ -160,6 +163,17 @@ def _seen_through(request: PersonRequest, painted: int) -> str:
     if before is None or painted <= before:
         return ""
     return render_to_string(f"{THREAD}#seen_through", {"seen": painted}, request)
+
+
+def _connection_news(request: PersonRequest, connection: Connection) -> str:
+    """How fresh its replies are, and why nothing can be sent now. Where the page could not write before, it says so already."""
+    has_composer = read_number(request.GET.get("seen", "")) is not None
+    context = {
+        "connection": connection,
+        "freshness": freshness(connection, timezone.now()),
+        "has_composer": has_composer,
+    }
+    return render_to_string(f"{THREAD}#connection_news", context, request)
 
 
 def _open_uuid(request: PersonRequest) -> str:

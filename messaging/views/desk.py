@@ -11,7 +11,7 @@ from django.http import Http404, HttpResponseRedirect, QueryDict
 
 from messaging import live
 from messaging.insight.health import health
-from messaging.insight.meanings import span
+from messaging.insight.meanings import rough_span
 from messaging.models import Connection, Message, User
 from messaging.models.outlook import ClosedGates
 from messaging.rows import (
@@ -211,11 +211,14 @@ def freshness(connection: Connection, now: datetime) -> str:
     """When replies were last read from the provider, and when next, as a sentence."""
     last, following = connection.last_successful_execution_at, connection.next_execution_at
     if last is None:
-        return f"Catena does not say when it last read replies from {connection.provider}."
-    said = f"Replies from {connection.provider} synced {span(now - last)} ago"
-    if following is None:
+        said = f"Catena does not say when it last read replies from {connection.provider}"
+    else:
+        said = f"Replies from {connection.provider} synced {rough_span(now - last)} ago"
+    if connection.reading_obstacle is not None:
+        return f"{said}. {connection.reading_obstacle}"
+    if last is None or following is None:
         return f"{said}."
-    return f"{said}, next in {span(following - now)}." if following > now else f"{said}, the next are due."
+    return f"{said}, next in {rough_span(following - now)}." if following > now else f"{said}, the next are due."
 
 
 def composer_context(

@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from messaging import models, outbox
-from messaging.models.conversation import UNANSWERED_SINCE_SQL
+from messaging.models.conversation import unanswered_since_sql
 from messaging.rows import read
 from messaging.states import UNANSWERING_STATES, MessageState
 from tests import factories
@@ -42,7 +42,7 @@ def since(conversation: models.Conversation) -> datetime | None:
     """The column, which must be what the statement for checks finds."""
     conversation.refresh_from_db()
     (found,) = read(
-        f"SELECT {UNANSWERED_SINCE_SQL} AS since FROM messaging_conversation c WHERE c.id = %(id)s",
+        f"SELECT {unanswered_since_sql('c')} AS since FROM messaging_conversation c WHERE c.id = %(id)s",
         {"id": conversation.pk},
     )
     assert found["since"] == conversation.unanswered_since

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from messaging import live, models
+from messaging.insight.trend import trend, with_trend
 from messaging.views.connections import share_words
 from tests import factories
 
@@ -154,3 +155,79 @@ def test_a_poll_that_names_no_connection_paints_nothing(
 )
 def test_a_share_level_reads_as_words(level: str | None, words: str) -> None:
     assert share_words(level) == words
+
+
+def took(connection: models.Connection, seconds: float, hours_ago: float = 0, status: str = "success") -> None:
+    """A message that Catena took `hours_ago` and the provider so many seconds later."""
+    driver = factories.FleetUserFactory(connection=connection)
+    at = timezone.now() - timedelta(hours=hours_ago, minutes=5)
+    state = "succeeded" if status == "success" else "failed"
+    message = factories.accepted(
+        factories.ConversationFactory(driver=driver), operation_status=status, state=state, occurred_at=at,
+        accepted_at=at, settled_at=at + timedelta(seconds=seconds),
+    )  # fmt: skip
+    models.Operation.objects.filter(pk=message.operation_id).update(catena_created_at=at, catena_updated_at=at)
+
+
+def test_the_page_of_a_connection_tells_how_long_the_provider_takes_hour_by_hour(
+    connection: models.Connection, mara: models.User, client_of: Any
+) -> None:
+    for seconds in (1, 2, 3):
+        took(connection, seconds)
+    took(connection, 8, hours_ago=2)
+    took(connection, 60, hours_ago=2, status="failed")
+    took(connection, 90, hours_ago=30)
+    took(factories.ConnectionFactory(), 90)
+    told = trend(with_trend(models.Connection.objects.filter(pk=connection.pk)).get())
+    assert told.failed_hours == [0] * 21 + [1, 0, 0]
+    assert list(told.p95_hours) == [0] * 21 + [8.0, 0, 2.9]
+    assert (told.median, told.p95) == (timedelta(seconds=2.5), timedelta(seconds=7.25))
+    page = page_of(client_of(mara), reverse("connection", args=[connection.catena_id]))
+    for words in ("80.0 %", "7.2 s", "half within 2.5 s", "4 accepted", "1 failed"):
+        assert words in page
+    assert 'aria-label="Failed per hour: 0 last, 1 at most"' in page
+
+
+@pytest.mark.parametrize(
+    ("schedule", "cure"),
+    [
+        ("inactive", "Ask Catena to start again."),
+        ("stale", "until the fleet signs in again"),
+        ("cancelled_insufficient_scope", "Ask the fleet to share its messages."),
+        ("odd", "Catena&#x27;s schedule for replies is odd."),
+    ],
+)
+def test_a_schedule_that_stopped_is_told_with_its_cure_wherever_replies_are_awaited(
+    connection: models.Connection, conversation: models.Conversation, mara: models.User, client_of: Any,
+    schedule: str, cure: str,
+) -> None:  # fmt: skip
+    client = client_of(mara)
+    addresses = (reverse("connection", args=[connection.catena_id]), f"/c/{conversation.uuid}/")
+    for address in addresses:
+        assert cure not in page_of(client, address)
+    models.Connection.objects.filter(pk=connection.pk).update(schedule_status=schedule)
+    for address in addresses:
+        assert cure in page_of(client, address)
+    assert "No new replies" in page_of(client)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_open_conversation_hears_that_its_connection_can_no_longer_send(
+    connection: models.Connection, conversation: models.Conversation, mara: models.User, client_of: Any
+) -> None:
+    client, since = client_of(mara), live.glance(mara).cursor
+    now = timezone.now()
+    models.Connection.objects.filter(pk=connection.pk).update(
+        status="stale", last_successful_execution_at=now, next_execution_at=now + timedelta(minutes=10, seconds=30)
+    )
+    asked = {"v": "conversation", "scope": conversation.pk, "since": str(since), "seen": "0"}
+    with CaptureQueriesContext(database) as queries:
+        told = client.get("/_f/live/", asked, headers=HTMX).content.decode()
+    assert len(queries) <= 4  # session, person, look, changes
+    assert "The fleet must sign in again." in told
+    assert re.search(r"Replies from Samsara synced \d s ago, next in 10 min\.</hx-partial>", told)
+    # Where nothing could be written before, the page says why already.
+    assert "sign in" not in client.get("/_f/live/", {**asked, "seen": ""}, headers=HTMX).content.decode()
+    models.Connection.objects.filter(pk=connection.pk).update(status="active")
+    told = client.get("/_f/live/", asked, headers=HTMX).content.decode()
+    assert 'hx-target="#composer-news" hx-swap="innerHTML"></hx-partial>' in told
