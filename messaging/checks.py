@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import CheckMessage, Error, Info, Tags, register
 from django.core.checks import Warning as CheckWarning
 
 
@@ -61,12 +61,21 @@ def check_send_times(**_: Any) -> list[CheckMessage]:
 
 @register(Tags.security)
 def check_webhook_secrets(**_: Any) -> list[CheckMessage]:
-    if all(len(secret) >= 32 and secret.isascii() for secret in settings.CATENA_WEBHOOK_SECRETS):
-        return []
-    return [
-        Error(
-            "CATENA_WEBHOOK_SECRET holds a secret that is too weak.",
-            hint="Use 32 or more ASCII characters; separate the current and the next secret by a comma.",
-            id="messaging.E003",
+    found: list[CheckMessage] = []
+    if not settings.CATENA_WEBHOOK_SECRETS and settings.PUBLIC_URL.startswith("https://"):
+        found.append(
+            Info(
+                "CATENA_WEBHOOK_SECRET is not set: webhooks are not taken, and news comes by sweeps alone.",
+                hint="Set it to 32 or more random ASCII characters, then run manage.py subscribe_webhooks.",
+                id="messaging.I001",
+            )
         )
-    ]
+    if not all(len(secret) >= 32 and secret.isascii() for secret in settings.CATENA_WEBHOOK_SECRETS):
+        found.append(
+            Error(
+                "CATENA_WEBHOOK_SECRET holds a secret that is too weak.",
+                hint="Use 32 or more ASCII characters; separate the current and the next secret by a comma.",
+                id="messaging.E003",
+            )
+        )
+    return found

@@ -198,6 +198,13 @@ def _agreements(records: Sequence[Any]) -> list[Change]:
     return []
 
 
+def _ended_agreements(records: Sequence[Any]) -> list[Change]:
+    """Whatever its scopes still say. Nothing is sent until the directory says that another agreement allows it."""
+    for one in records:
+        mirror.apply_share_agreement(one.fleet_id, {})
+    return []
+
+
 def _schedules(records: Sequence[Any]) -> list[Change]:
     for one in records:
         mirror.apply_schedule_status(one.connection_id, one.resource, one.status)
@@ -221,7 +228,7 @@ HANDLERS: Mapping[str, Handler] = {
     "fleet_connection.created": Handler(asks=DIRECTORY, reads=False),
     "share_agreement.created": Handler(_agreements, DIRECTORY),
     "share_agreement.updated": Handler(_agreements, DIRECTORY),
-    "share_agreement.deleted": Handler(asks=DIRECTORY, reads=False),
+    "share_agreement.deleted": Handler(_ended_agreements, DIRECTORY),
     "schedule.deactivated": Handler(_schedules, DIRECTORY),
     "webhook.staled": Handler(asks=("subscriptions",), reads=False),
     "webhook.paused": Handler(asks=("subscriptions",), reads=False),

@@ -37,7 +37,8 @@ ALARM_WINDOW = timedelta(minutes=5)
 # Longer than Catena keeps what it could not deliver (14 days), so that nothing comes back as new.
 KEYS_KEPT = timedelta(days=60)
 BODIES_KEPT = timedelta(days=30)
-FORGOTTEN_AT_ONCE = 1000
+# More in a minute than can come in.
+FORGOTTEN_AT_ONCE, BATCHES = 1000, 20
 OLD = "Signed, but sent more than 5 minutes ago or ahead; what it told is read from Catena's lists"
 
 STORE_SQL = """
@@ -191,13 +192,23 @@ def _ask_for_everything(quiet: timedelta = timedelta(), now: datetime | None = N
 def forget_old(now: datetime) -> int:
     """Empties the bodies of old events and deletes those that Catena cannot deliver again; answers how many rows.
 
-    A thousand of each at a time; what is not done with is kept.
+    A thousand of each at a time, some thousands in all; what is not done with is kept.
     """
+    RefusedDelivery.objects.filter(minute__lt=now - BODIES_KEPT).delete()
+    total = 0
+    for _ in range(BATCHES):
+        count = _forget_batch(now)
+        total += count
+        if count < FORGOTTEN_AT_ONCE:
+            break
+    return total
+
+
+def _forget_batch(now: datetime) -> int:
     done = WebhookEvent.objects.filter(state__in=[EventState.DONE, EventState.DEAD])
     gone = done.filter(received_at__lt=now - KEYS_KEPT).order_by("received_at").values("pk")[:FORGOTTEN_AT_ONCE]
     empty = done.filter(received_at__lt=now - BODIES_KEPT).exclude(body={}).order_by("received_at").values("pk")
     emptied = WebhookEvent.objects.filter(pk__in=list(empty[:FORGOTTEN_AT_ONCE].values_list("pk", flat=True)))
-    RefusedDelivery.objects.filter(minute__lt=now - BODIES_KEPT).delete()
     count = emptied.update(body={})
     deleted, _ = WebhookEvent.objects.filter(pk__in=list(gone.values_list("pk", flat=True))).delete()
     return count + deleted

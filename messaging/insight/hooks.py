@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, Max, OuterRef, Sum
 
-from messaging.models import WebhookEvent, WebhookSubscription, WebhookWatch
+from messaging.models import RefusedDelivery, WebhookEvent, WebhookSubscription, WebhookWatch
 from messaging.models.subscriptions import ACTIVE, DELETED, hook_address, hook_obstacle, known_marks
-from messaging.states import Tone
+from messaging.states import EventState, Tone
 from messaging.sync import FAMILIES
 
 # Icon, word and tone of the status words that we know; another one is shown as it is.
@@ -19,6 +19,8 @@ WORDS = {
     DELETED: ("octagon-x", "Gone", Tone.BAD),
 }
 FOREIGN = "Not in use here"
+# How long people are told of what was refused or could not be used.
+TOLD_FOR = timedelta(hours=24)
 # A worker begins within seconds.
 WAITS_LONG = timedelta(minutes=1)
 
@@ -85,6 +87,25 @@ class Overview:
         if not self.delivered_with_last:
             return "All sign with the last secret. Keep both in CATENA_WEBHOOK_SECRET until a delivery has come in."
         return "All sign with the last secret, and a delivery has come in since. The others may leave CATENA_WEBHOOK_SECRET."
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """What came in the last 24 hours and brought no news: `refused` was not provably Catena's, the last of it in the minute
+    `refused_at`; `dead` was Catena's and could not be used.
+    """
+
+    refused: int
+    refused_at: datetime | None
+    dead: int
+
+
+def turned_away(now: datetime) -> Turned | None:
+    """None when there was nothing of the kind. Two queries."""
+    since = now - TOLD_FOR
+    refused = RefusedDelivery.objects.filter(minute__gte=since).aggregate(count=Sum("count"), last=Max("minute"))
+    dead = WebhookEvent.objects.filter(state=EventState.DEAD, received_at__gte=since).count()
+    return Turned(refused["count"] or 0, refused["last"], dead) if refused["count"] or dead else None
 
 
 def overview(now: datetime) -> Overview:

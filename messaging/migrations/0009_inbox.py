@@ -44,6 +44,10 @@ class Migration(migrations.Migration):
             model_name='webhookevent',
             index=models.Index(fields=['received_at'], name='event_by_age'),
         ),
+        migrations.AddIndex(
+            model_name='webhookevent',
+            index=models.Index(condition=models.Q(('state', 'dead')), fields=['received_at'], name='event_dead'),
+        ),
         migrations.AddConstraint(
             model_name='refuseddelivery',
             constraint=models.UniqueConstraint(fields=('cause', 'minute'), name='refused_once_a_minute'),

@@ -40,6 +40,8 @@ class WebhookEvent(models.Model):
             models.Index(fields=["next_at"], condition=Q(state__in=["new", "parked"]), name="event_due"),
             # What may be forgotten, and what came in lately.
             models.Index(fields=["received_at"], name="event_by_age"),
+            # What could not be used lately: the operations page tells.
+            models.Index(fields=["received_at"], condition=Q(state="dead"), name="event_dead"),
         ]
         constraints = [models.CheckConstraint(condition=Q(state__in=EventState.values), name="event_state_is_known")]
 
@@ -67,7 +69,7 @@ class SyncCursorQuerySet(models.QuerySet["SyncCursor"]):
         """Wants a sweep of the whole installation to run soon, out of turn. Once or often, it runs once."""
         row, _ = self.get_or_create(name=f"{ROUND}{sweep}", connection=None)
         if not row.is_asked:
-            self.filter(pk=row.pk).update(asked_at=Now())
+            self.filter(pk=row.pk).update(asked_at=Now() + AHEAD)
 
     def asked(self) -> Self:
         """The sweeps that somebody wants and that have not begun since."""
@@ -78,6 +80,8 @@ class SyncCursorQuerySet(models.QuerySet["SyncCursor"]):
 ROUND = "round "
 # However often it is asked for, a sweep that has just begun is not begun again within this.
 ASKED_GAP = timedelta(seconds=10)
+# A sweep that begins before the asking transaction has ended has not seen what that wrote: it does not count.
+AHEAD = timedelta(milliseconds=250)
 
 
 class SyncCursor(models.Model):

@@ -13,10 +13,11 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from messaging import live
-from messaging.access import can_review
+from messaging.access import can_review, is_administrator, tends_webhooks
 from messaging.insight import listing
 from messaging.insight.checked import last_check
 from messaging.insight.figures import MOST_COUNTED, Figures, figures, parse
+from messaging.insight.hooks import turned_away
 from messaging.insight.listing import RANGES, Key, OperationFilter, Row
 from messaging.insight.meanings import ERROR_TYPES, span
 from messaging.insight.situations import ATTENTION, PENDING, WORDS
@@ -42,13 +43,17 @@ RANGE_CHOICES = [("24h", "Last 24 hours"), ("7d", "Last 7 days"), ("30d", "Last 
 def operations(request: PersonRequest) -> HttpResponse:
     """The page: figures, filter and one page of rows."""
     request.glance = live.glance(request.user)
-    context = {**_list_context(request), **_figures_context(figures(request.user)), **_check_context(request.user)}
+    context = {**_list_context(request), **_figures_context(figures(request.user)), **_watch_context(request.user)}
     return render(request, TEMPLATE, {**context, "section": "operations"})
 
 
-def _check_context(user: User) -> dict[str, Any]:
-    """What the invariant checker found: for support, who can act on it."""
-    return {"shows_check": True, "check": last_check(timezone.now())} if can_review(user) else {}
+def _watch_context(user: User) -> dict[str, Any]:
+    """What the invariant checker found and which webhooks brought no news: for those who can act on it."""
+    now = timezone.now()
+    check = {"shows_check": True, "check": last_check(now)} if can_review(user) else {}
+    if not tends_webhooks(user):
+        return check
+    return {**check, "turned": turned_away(now), "has_panel": is_administrator(user)}
 
 
 @require_safe

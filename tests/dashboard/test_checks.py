@@ -107,6 +107,14 @@ def test_the_simulator_on_this_machine_may_speak_plain_http(address: str) -> Non
         ({"CATENA_API_URL": "http://127.0.0.1.evil.example"}, {"messaging.E001": "CATENA_API_URL does not use https."}),
         ({"CATENA_TOKEN_URL": "http://auth.example"}, {"messaging.E002": "CATENA_TOKEN_URL does not use https."}),
         (
+            {"PUBLIC_URL": "https://dash.example"},
+            {
+                "messaging.I001": "CATENA_WEBHOOK_SECRET is not set: webhooks are not taken, and news comes by sweeps "
+                "alone."
+            },
+        ),
+        ({"PUBLIC_URL": "https://dash.example", "CATENA_WEBHOOK_SECRETS": ["0" * 32]}, {}),
+        (
             {"CATENA_WEBHOOK_SECRETS": ["0" * 32, "short"]},
             {"messaging.E003": "CATENA_WEBHOOK_SECRET holds a secret that is too weak."},
         ),

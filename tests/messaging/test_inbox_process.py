@@ -211,6 +211,19 @@ def test_a_share_agreement_says_what_a_fleet_lets_us_do(
     assert asked() == {"directory"}
 
 
+def test_an_agreement_that_ended_lets_us_do_nothing_whatever_it_allowed(conversation: models.Conversation) -> None:
+    place = conversation.connection
+    assert place.fleet is not None
+    notice = {
+        "id": str(uuid4()), "fleet_id": str(place.fleet.catena_id), "status": "deleted",
+        "scopes": {"message": "read_write"},
+    }  # fmt: skip
+    apply(envelope("share_agreement.deleted", notice))
+    place.refresh_from_db()
+    assert place.share_level is None
+    assert asked() == {"directory"}
+
+
 def test_a_schedule_that_catena_gave_up_is_shown_for_messages_alone(conversation: models.Conversation) -> None:
     place = conversation.connection
     notice = {"id": str(uuid4()), "connection_id": str(place.catena_id), "resource": "vehicle", "status": "inactive"}

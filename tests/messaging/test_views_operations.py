@@ -180,11 +180,34 @@ def test_a_fleet_manager_is_not_told_of_the_rules(mara: models.User, client_of: 
     assert ("one_head" in page, "checked" in page) == (False, False)
 
 
-def test_the_check_costs_support_one_query(
+def turned_away() -> None:
+    now = timezone.now()
+    models.RefusedDelivery.objects.create(cause="signature", minute=now - timedelta(hours=2), count=7)
+    models.RefusedDelivery.objects.create(cause="signature", minute=now - timedelta(hours=25), count=90)
+    models.WebhookEvent.objects.create(key="k", event_name="message.added", state="dead", reason="odd")
+
+
+def test_webhooks_that_brought_no_news_are_told_to_those_who_can_act(
+    mara: models.User, sol: models.User, ada: models.User, client_of: Any
+) -> None:
+    def page_of(person: models.User) -> str:
+        return client_of(person).get(reverse("operations")).content.decode()
+
+    assert "webhook" not in page_of(sol).partition("<main")[2].replace("/ops/webhooks/", "")
+    turned_away()
+    told, panel = page_of(sol), reverse("admin:messaging_webhookevent_changelist")
+    assert "7 webhooks refused in 24 hours" in told
+    assert "1 event of Catena could not be used in 24 hours." in told
+    assert (panel in told, panel in page_of(ada)) == (False, True)
+    assert "webhooks refused" not in page_of(mara)
+
+
+def test_what_support_is_told_beside_the_list_keeps_the_page_within_its_budget(
     connection: models.Connection, sol: models.User, client_of: Any, django_assert_max_num_queries: Any
 ) -> None:
     factories.failed(fresh(connection))
     checked(1, "one_head: conversation 1")
+    turned_away()
     client = client_of(sol)
     listed(client)
     with django_assert_max_num_queries(12):
