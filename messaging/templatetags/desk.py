@@ -113,15 +113,19 @@ def changed_messages(rows: Iterable[Row], address: str, csrf_token: str) -> str:
     """Partials that put each message in its place, repaint it there (the page's script makes an append an update), or take a
     deleted one away.
 
-    `rows` are the newest last, and know what stands after them (`rows.bubble_row`).
+    `rows` are the newest last, and know what stands after them (`rows.bubble_row`). Those that follow each other go into one
+    partial: htmx looks for all places before it fills the first, and a new message is no place yet.
     """
-    thread = _Thread(address, csrf_token)
-    return "".join(
-        _gone(row["uuid"])
-        if row["is_gone"]
-        else f"{_gone(row['stood_as'])}{_place(row)}{day_item(row)}{thread.item(row)}</hx-partial>"
-        for row in reversed(list(rows))
-    )
+    thread, changed = _Thread(address, csrf_token), list(rows)
+    html, run = [_gone(row["uuid"] if row["is_gone"] else row["stood_as"]) for row in changed], ""
+    shown = [row for row in changed if not row["is_gone"]]
+    following = {row["uuid"] for row in shown}
+    for row in shown:
+        run += f"{day_item(row)}{thread.item(row)}"
+        if row["next_uuid"] not in following:
+            html.append(f"{_place(row)}{run}</hx-partial>")
+            run = ""
+    return "".join(html)
 
 
 def _gone(uuid: str | None) -> str:

@@ -1,11 +1,11 @@
-// What markup and htmx cannot say. Listeners sit on the document, so swapped content needs no set-up.
+// What markup and htmx cannot say. Listeners sit on the document: swapped content needs no set-up.
 const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector) => document.querySelectorAll(selector);
 const byId = (id) => document.getElementById(id);
 const on = (name, act, target = document) => target.addEventListener(name, act);
 const show = (element, isShown = true) => { if (element) element.hidden = !isShown; };
 
-// A region set to what it already says stays silent, hence emptied first. Polite sentences are merged, one per 10 s.
+// A region that says the same stays silent, hence emptied. Polite sentences are merged, one per 10 s.
 const spoken = { waiting: [], nextAt: 0, timer: 0, seen: "" };
 
 function speak(id, text) {
@@ -46,7 +46,7 @@ function mayPoll(now, isAsked) {
 
 function pollFailed() {
   poll.failures += 1;
-  // Half a second of slack for the tick that falls on the mark.
+  // Slack for the tick that falls on the mark.
   poll.notBefore = Date.now() + Math.min(MINUTE, interval() * 2 ** poll.failures) - 500;
   if (poll.failures > 1) pause();
 }
@@ -91,16 +91,17 @@ on("htmx:after:request", ({ detail: { ctx } }) => {
   if (ctx.sourceElement.matches("[data-composer]")) sent(ctx.sourceElement);
 });
 
-// Append means add or update: what our own answer brought comes again with the next poll.
+// Append means add or update: our own answer comes again with the poll. Each keeps its place before the next.
 on("htmx:before:swap", ({ detail: { tasks } }) => {
   for (const task of [...tasks]) {
     if (!/^(before|after)(end|begin)$/.test(task.swapSpec.style)) continue;
-    for (const fresh of [...task.fragment.children]) {
+    let { fragment } = task;
+    for (const fresh of [...fragment.children].reverse()) {
       const target = fresh.id && byId(fresh.id);
-      if (!target) continue;
-      const fragment = new DocumentFragment();
-      fragment.append(fresh);
-      tasks.push({ ...task, fragment, target, swapSpec: { style: "outerMorph" } });
+      const add = (style) => target && tasks.push({ ...task, fragment: fragment = new DocumentFragment(), target, swapSpec: { style } });
+      add("outerMorph");
+      fragment.prepend(fresh);
+      add("beforebegin");
     }
   }
 });
@@ -133,7 +134,7 @@ on("htmx:after:swap", () => {
   announce(news.polite);
 });
 
-// A changed row glows once; an animation, since the policy forbids inline styles.
+// A changed row glows once; the policy forbids inline styles.
 on("htmx:after:settle", ({ target }) => {
   // A countdown is no news.
   if (!target.matches?.(".row, .msg:not(:has([data-key=z])), [data-glow]") || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
@@ -168,7 +169,7 @@ on("input", ({ target }) => {
   if (target.matches("[data-composer] textarea")) drafts[target.form.action] = target.value;
 });
 
-// No second native post while one is under way; htmx forms have hx-sync.
+// No second native post under way; htmx forms have hx-sync.
 on("submit", (event) => {
   const form = event.target;
   if (event.defaultPrevented || form.method !== "post") return;
@@ -262,7 +263,7 @@ function step(direction) {
   (rows[at + direction] ?? rows[Math.max(at, 0)])?.focus();
 }
 
-// data-key names an element's key, the last wins; "g i" is g, then i within a second.
+// data-key is an element's key, the last wins; "g i" is g, then i within a second.
 function press(key) {
   const element = [...$$(`[data-key=${JSON.stringify(key)}]`)].at(-1);
   element?.[element.matches("input, textarea") ? "focus" : "click"]();

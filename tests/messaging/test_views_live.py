@@ -170,6 +170,22 @@ def test_a_late_message_takes_its_place_between_others(
     assert re.search(rf'hx-target="#m-{newest.uuid}" hx-swap="beforebegin">.*?id="m-{late.uuid}"', html)
 
 
+def test_messages_that_came_together_come_in_one_piece_before_what_stands_after_them(
+    client_of: Any, mara: models.User, talk: models.Conversation
+) -> None:
+    newest = hear(talk, "The newest")
+    page, now = Browser(client_of(mara), f"/c/{talk.uuid}/"), timezone.now()
+    late = [hear(talk, f"Late {n}", occurred_at=now - timedelta(minutes=30 - n)) for n in range(3)]
+    last = [hear(talk, f"Last {n}", occurred_at=now + timedelta(minutes=n)) for n in range(2)]
+    pieces = [piece for piece in page.poll().split("<hx-partial ") if 'class="bubble"' in piece]
+    assert [re.match(r'hx-target="([^"]+)" hx-swap="(\w+)"', piece).groups() for piece in pieces] == [  # type: ignore[union-attr]
+        (f"#m-{newest.uuid}", "beforebegin"), ("#thread-items", "beforeend"),
+    ]  # fmt: skip
+    assert [re.findall(r'id="m-([^"]+)"', piece) for piece in pieces] == [
+        [str(message.uuid) for message in found] for found in (late, last)
+    ]
+
+
 def test_a_change_above_what_is_shown_stays_away(client_of: Any, mara: models.User, talk: models.Conversation) -> None:
     page = Browser(client_of(mara), f"/c/{talk.uuid}/")
     hidden = factories.IncomingFactory(conversation=talk, occurred_at=timezone.now() - timedelta(days=9))
