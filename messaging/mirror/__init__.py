@@ -2,6 +2,7 @@
 
 from messaging.mirror.changes import Change
 from messaging.mirror.directory import (
+    SHARED,
     apply_connection,
     apply_fleet,
     apply_fleet_user,
@@ -11,6 +12,7 @@ from messaging.mirror.directory import (
     withdraw_unlisted,
 )
 from messaging.mirror.fingerprint import fingerprint, is_new_message
+from messaging.mirror.groups import apply_group_messages, complete_groups
 from messaging.mirror.listing import CREATED_AFTER, CREATED_BEFORE, apply_listed
 from messaging.mirror.messages import adopt_record, apply_message, apply_messages
 from messaging.mirror.operations import apply_operation, bind_found, bind_operation, bind_posted
@@ -20,6 +22,7 @@ from messaging.mirror.redaction import redact_headers
 __all__ = [
     "CREATED_AFTER",
     "CREATED_BEFORE",
+    "SHARED",
     "Change",
     "adopt_record",
     "apply_connection",
@@ -27,6 +30,7 @@ __all__ = [
     "apply_fleet_user",
     "apply_fleet_users",
     "apply_freshness",
+    "apply_group_messages",
     "apply_listed",
     "apply_message",
     "apply_messages",
@@ -35,6 +39,7 @@ __all__ = [
     "bind_found",
     "bind_operation",
     "bind_posted",
+    "complete_groups",
     "fingerprint",
     "is_new_message",
     "plain_reason",

@@ -13,12 +13,13 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from messaging import live
-from messaging.access import can_review
+from messaging.access import can_review, is_administrator
 from messaging.insight import listing
 from messaging.insight.checked import last_check
 from messaging.insight.figures import MOST_COUNTED, Figures, figures, parse
 from messaging.insight.listing import RANGES, Key, OperationFilter, Row
 from messaging.insight.meanings import ERROR_TYPES, span
+from messaging.insight.reading import sweeps
 from messaging.insight.situations import ATTENTION, PENDING, WORDS
 from messaging.mirror.redaction import storable_text
 from messaging.models import Connection, User
@@ -47,8 +48,13 @@ def operations(request: PersonRequest) -> HttpResponse:
 
 
 def _check_context(user: User) -> dict[str, Any]:
-    """What the invariant checker found: for support, who can act on it."""
-    return {"shows_check": True, "check": last_check(timezone.now())} if can_review(user) else {}
+    """What the invariant checker found: for support, who can act on it; and how far the sweeps have read, for
+    administrators too.
+    """
+    now = timezone.now()
+    checked = {"shows_check": True, "check": last_check(now)} if can_review(user) else {}
+    is_told = can_review(user) or is_administrator(user)
+    return {**checked, "shows_sweeps": True, "sweeps": sweeps(now)} if is_told else checked
 
 
 @require_safe
