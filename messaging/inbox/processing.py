@@ -178,6 +178,10 @@ def _messages(records: Sequence[Any]) -> list[Change]:
     return list(mirror.apply_messages(records))
 
 
+def _groups(records: Sequence[Any]) -> list[Change]:
+    return list(mirror.apply_group_messages(records))
+
+
 def _users(records: Sequence[Any]) -> list[Change]:
     known = {
         one.catena_id: one for one in Connection.objects.filter(catena_id__in={one.connection_id for one in records})
@@ -211,7 +215,7 @@ def _schedules(records: Sequence[Any]) -> list[Change]:
     return []
 
 
-OPERATIONS, MESSAGES, USERS = Handler(_operations), Handler(_messages), Handler(_users)
+OPERATIONS, MESSAGES, GROUPS, USERS = Handler(_operations), Handler(_messages), Handler(_groups), Handler(_users)
 DIRECTORY = ("directory",)
 HANDLERS: Mapping[str, Handler] = {
     "resource_operation.created": OPERATIONS,
@@ -219,6 +223,8 @@ HANDLERS: Mapping[str, Handler] = {
     "resource_operation.failed": OPERATIONS,
     "message.added": MESSAGES,
     "message.modified": MESSAGES,
+    "group_message.added": GROUPS,
+    "group_message.modified": GROUPS,
     "user.added": USERS,
     "user.modified": USERS,
     # Announced as not reliable yet, and without what a user record must hold.

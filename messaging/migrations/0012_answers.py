@@ -23,7 +23,7 @@ WHERE found.connection_id = n.id;
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("messaging", "0010_subscriptions"),
+        ("messaging", "0011_groups"),
     ]
 
     operations = [

@@ -16,6 +16,8 @@ from messaging.models import Connection, Fleet, FleetUser
 
 # The `catena_updated_at` of a row that only stands in for a record: any real record is newer.
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+# The resources whose sharing matters to us.
+SHARED = frozenset({"message", "group_message"})
 # Personal data beyond these is not shown to anybody, so it is not stored (contract section 6).
 SHOWN_OF_USER = (
     "id", "connection_id", "fleet_id", "fleet_ref", "source_id", "source_name", "tsp_id", "tsp_slug", "first_name",
@@ -52,15 +54,18 @@ def apply_connection(record: types.Connection) -> Change:
 
 
 def apply_freshness(record: types.Freshness) -> Change:
-    """What the fleet shares of its messages, and how ingestion runs. Other resources change nothing here.
+    """What the fleet shares of its messages and group messages, and how ingestion of messages runs. Other resources change
+    nothing here.
 
     The listing has no `updated_at`: the last one read stands.
     """
-    connection = Connection.objects.filter(catena_id=record.connection_id).first()
-    if record.resource != "message":
+    if record.resource not in SHARED:
         return Change.SAME
+    connection = Connection.objects.filter(catena_id=record.connection_id).first()
     if connection is None:
         return Change.SKIPPED
+    if record.resource == "group_message":
+        return note(connection, {"group_share_level": cut(Connection, "group_share_level", record.share_level)})
     columns: dict[str, Any] = {
         "share_level": cut(Connection, "share_level", record.share_level) or None,
         "schedule_status": cut(Connection, "schedule_status", record.schedule_status) or None,
@@ -75,7 +80,8 @@ def apply_freshness(record: types.Freshness) -> Change:
 def apply_tsp(record: types.TspIntegrations) -> Counter[Change]:
     """Whether Catena implements messages for this provider, noted on each of its connections; null when not said."""
     columns: dict[str, Any] = {
-        "message_support": cut(Connection, "message_support", record.integrations.get("message")) or None
+        name: cut(Connection, name, record.integrations.get(resource)) or None
+        for name, resource in (("message_support", "message"), ("group_support", "group_message"))
     }
     if record.slug:
         columns["tsp_slug"] = cut(Connection, "tsp_slug", record.slug)

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef, Subquery
+from django.db.models import Case, Exists, OuterRef, Subquery, UUIDField, Value, When
 
 from messaging.catena import types
 from messaging.mirror.changes import Change
@@ -289,6 +289,7 @@ class _Batch:
         for row in self.rows.values():
             if row.thread_id and row.conversation_id in self.locked:
                 first.setdefault(row.conversation_id, row.thread_id)
-        for pk, thread in first.items():
-            if self.locked[pk].thread_id is None:
-                Conversation.objects.filter(pk=pk, thread_id=None).update(thread_id=thread)
+        news = {pk: thread for pk, thread in first.items() if self.locked[pk].thread_id is None}
+        if news:
+            named = Case(*(When(pk=pk, then=Value(thread)) for pk, thread in news.items()), output_field=UUIDField())
+            Conversation.objects.filter(pk__in=news, thread_id=None).update(thread_id=named)

@@ -309,6 +309,11 @@ class Message(models.Model):
     deleted_at = models.DateTimeField(null=True)
     raw = models.JSONField(null=True)
 
+    group = models.ForeignKey(
+        "GroupMessage", on_delete=models.PROTECT, null=True, related_name="appearances", db_index=False
+    )
+    group_size = models.PositiveSmallIntegerField(null=True, help_text="To how many people; null: to one, directly.")
+
     handled_at = models.DateTimeField(null=True)
     handled_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
@@ -379,6 +384,22 @@ class Message(models.Model):
             ),
             models.CheckConstraint(
                 condition=~Q(state=S.NEEDS_DECISION) | ~Q(question=""), name="message_decision_has_question"
+            ),
+            models.UniqueConstraint(
+                fields=["group", "conversation"], condition=Q(group__isnull=False), name="message_group_once"
+            ),
+            # A group message never says who of the group got it.
+            models.CheckConstraint(
+                condition=Q(group=None, group_size=None)
+                | Q(
+                    group__isnull=False,
+                    group_size__isnull=False,
+                    state=S.MIRRORED,
+                    catena_id=None,
+                    delivered_at=None,
+                    read_at=None,
+                ),
+                name="message_group_has_no_receipt",
             ),
             # Two clicks, two tabs, two people: one resend. One that certainly never left makes room for another.
             models.UniqueConstraint(
