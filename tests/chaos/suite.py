@@ -49,6 +49,7 @@ LONG: tuple[Stage, ...] = (
     (Part("kill", kill(10_000, 1000, 100, 10)),),
     (Part("gates", kill(2000, 150, 15, 3, "gates")),),
     *SAME,
+    (Part("honest", pytest("flows/test_honest_events.py"), {"HONEST_EVENTS": "5000"}),),
     (Part("model", pytest("messaging/test_state_machine.py"), {"MACHINE_EXAMPLES": "2000", "MACHINE_STEPS": "100"}),),
 )
 
