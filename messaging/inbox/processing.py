@@ -104,6 +104,11 @@ def _put_off(event: WebhookEvent, reason: str, now: datetime, state: EventState 
     event.save(update_fields=["tries", "state", "reason", "next_at", "processed_at"])
 
 
+def release_parked(now: datetime) -> int:
+    """Has what waits for an unknown connection tried at once, because new ones have become known; answers how many."""
+    return WebhookEvent.objects.filter(state=EventState.PARKED, next_at__gt=now).update(next_at=now)
+
+
 def process_again(events: Sequence[WebhookEvent], now: datetime) -> int:
     """Has events that are dead or parked tried anew, from the first try on; answers how many. What has no body stays."""
     chosen = WebhookEvent.objects.filter(
