@@ -251,9 +251,10 @@ def test_an_event_about_a_subscription_has_the_subscriptions_checked(word: str) 
 @pytest.mark.parametrize(
     "name",
     [
-        "connection_created", "group_message_added", "group_message_modified", "connection_staled", "fleet_connection_created", "message_added", "message_modified",
-        "resource_operation_created", "resource_operation_failed", "resource_operation_succeeded", "schedule_deactivated",
-        "share_agreement_updated", "user_added", "user_modified", "user_removed", "webhook_staled",
+        "connection_created", "connection_staled", "fleet_connection_created", "group_message_added",
+        "group_message_modified", "message_added", "message_modified", "resource_operation_created",
+        "resource_operation_failed", "resource_operation_succeeded", "schedule_deactivated", "share_agreement_updated",
+        "user_added", "user_modified", "user_removed", "webhook_staled",
     ],
 )  # fmt: skip
 def test_every_example_of_the_contract_is_applied_or_waits_for_its_connection(name: str) -> None:
