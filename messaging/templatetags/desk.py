@@ -6,7 +6,6 @@ page's time. What people wrote passes `escape` here and nowhere else; everything
 
 from collections.abc import Iterable
 from datetime import date, tzinfo
-from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -15,7 +14,7 @@ from django.template.context import RequestContext
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from messaging.states import UNDECIDED_STATES, MessageState, Tone
+from messaging.states import UNDECIDED_STATES, Badge, MessageState, Tone
 from messaging.templatetags.delivery import (
     address,
     badge,
@@ -34,6 +33,8 @@ Row = dict[str, Any]
 
 NO_TEXT = "(no text)"
 NOTE_LENGTH = 500
+# Of a conversation, not of a message: it stands in no filter of operations.
+NEEDS_REPLY = Badge("needs_reply", "Needs reply", "Needs reply", "corner-down-left", Tone.NEUTRAL, quiet=True)
 
 
 @register.simple_tag
@@ -89,14 +90,16 @@ def _row_meta(row: Row) -> str:
             f'<span class="chip tone-bad">{icon("octagon-x")}<span>{row["attention_count"]} {words}</span></span>'
         )
     if row["needs_reply"]:
-        # That the last one came in is plain then; what became of an answer that did not go out is said beside it.
-        return f"{failures}{'' if row['is_incoming'] else badge(shown)}{_needs_reply()}"
+        return f"{failures}{_needs_reply(row, is_loud=bool(failures))}"
     return f"{failures}{'' if row['is_incoming'] else priority(row['priority'])}{badge(shown)}"
 
 
-@lru_cache(maxsize=1)
-def _needs_reply() -> str:
-    return f'<span class="chip tone-neutral">{icon("corner-down-left")}<span>Needs reply</span></span>'
+def _needs_reply(row: Row, *, is_loud: bool) -> str:
+    """A chip; beside what is louder, a failure or an answer on which more hangs than that it was withdrawn, a mere tick: two
+    chips would leave no room for the name.
+    """
+    shown = "" if row["is_incoming"] or row["badge"].tone == Tone.NEUTRAL else badge(row["badge"])
+    return f"{shown}{badge(NEEDS_REPLY, 'list' if is_loud or shown else 'chip')}"
 
 
 @register.simple_tag(takes_context=True)

@@ -32,7 +32,7 @@ from messaging.mirror.redaction import storable_text
 from messaging.models import Connection, User
 from messaging.models.outlook import ClosedGates
 from messaging.states import GateCause
-from messaging.views.desk import freshness
+from messaging.views.desk import synced
 from messaging.views.person import PersonRequest
 
 LIST = "messaging/connection_list.html"
@@ -165,7 +165,7 @@ def row(one: Connection, gates: ClosedGates, now: datetime) -> dict[str, Any]:
         "groups": group_words(one),
         "synced": _ago(one.last_successful_execution_at, now),
         "next": _due(one.next_execution_at, now),
-        "freshness": freshness(one, now),
+        "freshness": synced(one, now),
         "reading_obstacle": one.reading_obstacle,
     }
 

@@ -208,15 +208,20 @@ def context_pane(found: Head, gates: ClosedGates, now: datetime) -> Context:
 
 
 def freshness(connection: Connection, now: datetime) -> str:
+    """When replies were last read from the provider, and when next or why no more are, in a sentence or two."""
+    if connection.reading_obstacle is None:
+        return synced(connection, now)
+    return f"{synced(connection, now)} {connection.reading_obstacle}"
+
+
+def synced(connection: Connection, now: datetime) -> str:
     """When replies were last read from the provider, and when next, as a sentence."""
     last, following = connection.last_successful_execution_at, connection.next_execution_at
     if last is None:
         said = f"Catena does not say when it last read replies from {connection.provider}"
     else:
         said = f"Replies from {connection.provider} synced {rough_span(now - last)} ago"
-    if connection.reading_obstacle is not None:
-        return f"{said}. {connection.reading_obstacle}"
-    if last is None or following is None:
+    if last is None or following is None or connection.reading_obstacle is not None:
         return f"{said}."
     return f"{said}, next in {rough_span(following - now)}." if following > now else f"{said}, the next are due."
 

@@ -61,7 +61,7 @@ def test_a_line_of_the_driver_that_was_not_seen_holds_the_reply_back_once(
     html = answer.content.decode()
     assert (answer.status_code, sent(talk)) == (409, [])
     assert "Not sent yet: Luis Ortega wrote meanwhile." in html
-    assert "The south gate is &lt;b&gt;closed&lt;/b&gt;</span></li>" in html
+    assert "The south gate is &lt;b&gt;closed&lt;/b&gt;</span></p>" in html
     (now_seen,) = SEEN.findall(html)
     again = send(client, talk, now_seen, headers, client_token=token)
     assert (again.status_code, sent(talk)) == (200 if headers else 303, ["Use the south gate"])
