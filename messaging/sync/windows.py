@@ -18,6 +18,7 @@ from messaging import mirror
 from messaging.catena.client import CatenaClient
 from messaging.mirror import Change
 from messaging.models import Connection, SyncCursor
+from messaging.sync.ahead import read_ahead
 from messaging.sync.cursors import BadItems, Progress, Round, advance, check_pause, cursor_of
 from messaging.sync.fleets import listed_connections
 from messaging.sync.summary import Summary
@@ -132,7 +133,8 @@ def _import(reader: "_Reader", now: datetime) -> bool:
         words = f"first import of {reader.connection}: {imported_days(end, now)} of {HISTORY.days} days"
         reader.summary.told(reader.feed.kind, words)
 
-    reader.read(max(history.position or now - HISTORY, now - HISTORY), now, reached)
+    with read_ahead(reader.client.hang_up) as ahead:
+        reader.read(max(history.position or now - HISTORY, now - HISTORY), now, reached, ahead.batches)
     reader.summary.told(reader.feed.kind, "")
     history.finished_at, history.read_count = now, reader.progress.read
     history.save(update_fields=["finished_at", "read_count"])
@@ -165,7 +167,13 @@ class _Reader:
     progress: Progress
     summary: Summary
 
-    def read(self, since: datetime, until: datetime, reached: Callable[[datetime], None] = lambda end: None) -> None:
+    def read(
+        self,
+        since: datetime,
+        until: datetime,
+        reached: Callable[[datetime], None] = lambda end: None,
+        in_batches: Callable[[Iterator[Any], int], Iterator[Sequence[Any]]] = batched,
+    ) -> None:
         """Applies every record that occurred in the window, slice by slice; `reached` is told the end of each."""
         while since < until:
             end = min(since + SLICE, until)
@@ -176,7 +184,7 @@ class _Reader:
                 connection_id=self.connection.catena_id,
                 on_bad=BadItems(self.feed.item),
             )
-            for page in batched(listing, RECORDS_AT_ONCE):
+            for page in in_batches(listing, RECORDS_AT_ONCE):
                 self.summary.add(self.feed.kind, self.feed.apply(page))
                 self.progress.read += len(page)
             reached(end)
