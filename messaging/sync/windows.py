@@ -15,6 +15,7 @@ from itertools import batched
 from typing import Any
 
 from messaging import mirror
+from messaging.catena import errors
 from messaging.catena.client import CatenaClient
 from messaging.mirror import Change
 from messaging.models import Connection, SyncCursor
@@ -29,6 +30,9 @@ HISTORY = timedelta(days=45)
 # One request window: far below Catena's 45 days, and what is read again after an interruption.
 SLICE = timedelta(days=5)
 RECORDS_AT_ONCE = 2000
+# What a listing answers to a cursor that it no longer knows; the contract leaves the code open.
+CURSOR_REFUSALS = frozenset({400, 404, 409, 410, 422})
+type InBatches = Callable[[Iterator[Any], int], Iterator[Sequence[Any]]]
 type Wider = tuple[str, timedelta, timedelta]
 
 
@@ -172,20 +176,29 @@ class _Reader:
         since: datetime,
         until: datetime,
         reached: Callable[[datetime], None] = lambda end: None,
-        in_batches: Callable[[Iterator[Any], int], Iterator[Sequence[Any]]] = batched,
+        in_batches: InBatches = batched,
     ) -> None:
         """Applies every record that occurred in the window, slice by slice; `reached` is told the end of each."""
         while since < until:
             end = min(since + SLICE, until)
-            listing = self.feed.listing(
-                self.client,
-                from_datetime=since,
-                to_datetime=end,
-                connection_id=self.connection.catena_id,
-                on_bad=BadItems(self.feed.item),
-            )
-            for page in in_batches(listing, RECORDS_AT_ONCE):
-                self.summary.add(self.feed.kind, self.feed.apply(page))
-                self.progress.read += len(page)
+            try:
+                self._slice(since, end, in_batches)
+            except errors.Refused as refusal:
+                if refusal.http_status not in CURSOR_REFUSALS:
+                    raise
+                # Nobody says how long a cursor lives: the same window once more, from its start (contract 16, row 25).
+                self._slice(since, end, in_batches)
             reached(end)
             since = end
+
+    def _slice(self, since: datetime, end: datetime, in_batches: InBatches) -> None:
+        listing = self.feed.listing(
+            self.client,
+            from_datetime=since,
+            to_datetime=end,
+            connection_id=self.connection.catena_id,
+            on_bad=BadItems(self.feed.item),
+        )
+        for page in in_batches(listing, RECORDS_AT_ONCE):
+            self.summary.add(self.feed.kind, self.feed.apply(page))
+            self.progress.read += len(page)
