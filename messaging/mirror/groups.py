@@ -113,7 +113,6 @@ def _content(record: types.GroupMessage, senders: "_Senders") -> dict[str, Any]:
     by_driver = record.sent_by_driver if record.sent_by_driver is not None else bool(sender and sender.is_driver)
     return {
         "direction": Direction.IN if by_driver else Direction.OUT,
-        "sender_id": sender.pk if sender else None,
         "sender_name": cut(GroupMessage, "sender_name", " ".join(name.split())),
         "text": None if record.message_text is None else storable_text(record.message_text),
         "occurred_at": record.occurred_at,
@@ -164,7 +163,6 @@ def _appearance(row: GroupMessage, said: dict[str, Any], talk: Conversation, dri
         state=MessageState.MIRRORED,
         group=row,
         recipient_id=recipient,
-        catena_updated_at=row.catena_updated_at,
         **said,
     )
 

@@ -80,11 +80,13 @@ def _round(records: Sequence[types.Message], tally: Counter[Change], *, is_last:
 def _together(planned: Iterable[Group]) -> Iterator[list[Group]]:
     """The groups of each transaction: about `AT_ONCE` records, and always the whole of a conversation."""
     groups: list[Group] = []
+    size = 0
     for group in planned:
         groups.append(group)
-        if sum(len(placed) for _, placed in groups) >= AT_ONCE:
+        size += len(group[1])
+        if size >= AT_ONCE:
             yield groups
-            groups = []
+            groups, size = [], 0
     if groups:
         yield groups
 

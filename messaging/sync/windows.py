@@ -15,9 +15,11 @@ from itertools import batched
 from typing import Any
 
 from messaging import mirror
+from messaging.catena import errors
 from messaging.catena.client import CatenaClient
 from messaging.mirror import Change
 from messaging.models import Connection, SyncCursor
+from messaging.sync.ahead import read_ahead
 from messaging.sync.cursors import BadItems, Progress, Round, advance, check_pause, cursor_of
 from messaging.sync.fleets import listed_connections
 from messaging.sync.summary import Summary
@@ -28,6 +30,9 @@ HISTORY = timedelta(days=45)
 # One request window: far below Catena's 45 days, and what is read again after an interruption.
 SLICE = timedelta(days=5)
 RECORDS_AT_ONCE = 2000
+# What a listing answers to a cursor that it no longer knows; the contract leaves the code open.
+CURSOR_REFUSALS = frozenset({400, 404, 409, 410, 422})
+type InBatches = Callable[[Iterator[Any], int], Iterator[Sequence[Any]]]
 type Wider = tuple[str, timedelta, timedelta]
 
 
@@ -132,7 +137,8 @@ def _import(reader: "_Reader", now: datetime) -> bool:
         words = f"first import of {reader.connection}: {imported_days(end, now)} of {HISTORY.days} days"
         reader.summary.told(reader.feed.kind, words)
 
-    reader.read(max(history.position or now - HISTORY, now - HISTORY), now, reached)
+    with read_ahead(reader.client.hang_up) as ahead:
+        reader.read(max(history.position or now - HISTORY, now - HISTORY), now, reached, ahead.batches)
     reader.summary.told(reader.feed.kind, "")
     history.finished_at, history.read_count = now, reader.progress.read
     history.save(update_fields=["finished_at", "read_count"])
@@ -165,19 +171,34 @@ class _Reader:
     progress: Progress
     summary: Summary
 
-    def read(self, since: datetime, until: datetime, reached: Callable[[datetime], None] = lambda end: None) -> None:
+    def read(
+        self,
+        since: datetime,
+        until: datetime,
+        reached: Callable[[datetime], None] = lambda end: None,
+        in_batches: InBatches = batched,
+    ) -> None:
         """Applies every record that occurred in the window, slice by slice; `reached` is told the end of each."""
         while since < until:
             end = min(since + SLICE, until)
-            listing = self.feed.listing(
-                self.client,
-                from_datetime=since,
-                to_datetime=end,
-                connection_id=self.connection.catena_id,
-                on_bad=BadItems(self.feed.item),
-            )
-            for page in batched(listing, RECORDS_AT_ONCE):
-                self.summary.add(self.feed.kind, self.feed.apply(page))
-                self.progress.read += len(page)
+            try:
+                self._slice(since, end, in_batches)
+            except errors.Refused as refusal:
+                if refusal.http_status not in CURSOR_REFUSALS:
+                    raise
+                # Nobody says how long a cursor lives: the same window once more, from its start (contract 16, row 25).
+                self._slice(since, end, in_batches)
             reached(end)
             since = end
+
+    def _slice(self, since: datetime, end: datetime, in_batches: InBatches) -> None:
+        listing = self.feed.listing(
+            self.client,
+            from_datetime=since,
+            to_datetime=end,
+            connection_id=self.connection.catena_id,
+            on_bad=BadItems(self.feed.item),
+        )
+        for page in in_batches(listing, RECORDS_AT_ONCE):
+            self.summary.add(self.feed.kind, self.feed.apply(page))
+            self.progress.read += len(page)

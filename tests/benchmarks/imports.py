@@ -43,12 +43,15 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One `manage.py sync`: what it printed, wall seconds, CPU seconds of it and of the simulator, and memory in MiB."""
+    """One `manage.py sync`: what it printed, wall seconds, CPU seconds of it, of the simulator and of the database, and
+    memory in MiB.
+    """
 
     printed: str
     seconds: float
     cpu: float
     simulator_cpu: float
+    database_cpu: float
     peak: float
     quarter: float
     end: float
@@ -98,12 +101,13 @@ def read(dsn: str, settings: dict[str, str], found: Crowd, expected: int) -> Run
     child = begin(settings)
     process = psutil.Process(child.pid)
     looks: list[tuple[int, int]] = []
-    cpu = 0.0
+    cpu, backends = 0.0, dict[int, float]()
     with psycopg.connect(dsn, autocommit=True) as connection:
         while child.poll() is None:
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
                 looks.append((newest(connection), process.memory_info().rss))
                 cpu = seconds_on_core(process) or cpu
+                backends |= seconds_of_backends(connection)
             with suppress(subprocess.TimeoutExpired):
                 child.wait(LOOK_SECONDS)
     printed, _ = child.communicate()
@@ -116,6 +120,7 @@ def read(dsn: str, settings: dict[str, str], found: Crowd, expected: int) -> Run
         seconds=time.monotonic() - start,
         cpu=cpu,
         simulator_cpu=found.seconds_on_core() - before,
+        database_cpu=sum(backends.values()),
         peak=max(size for _, size in looks) / MIB,
         quarter=quarter / MIB,
         end=looks[-1][1] / MIB,
@@ -126,6 +131,16 @@ def newest(connection: psycopg.Connection[Any]) -> int:
     row = connection.execute("SELECT coalesce(max(id), 0) FROM messaging_message").fetchone()
     assert row is not None
     return int(row[0])
+
+
+def seconds_of_backends(connection: psycopg.Connection[Any]) -> dict[int, float]:
+    """CPU seconds of each server process that works on this database, ours left out. Empty when it runs elsewhere."""
+    found = {}
+    sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    for (pid,) in connection.execute(sql):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            found[pid] = sum(psutil.Process(pid).cpu_times()[:2])
+    return found
 
 
 def check(dsn: str, users: int, messages: int) -> None:
@@ -221,12 +236,16 @@ def report(admin_dsn: str, is_quick: bool) -> list[dict[str, Any]]:
         resumed = killed_and_resumed(admin_dsn, found, users, messages)
     rate, floor, growth = (users + messages) / first.seconds, sum(floors) / 2, first.end / first.quarter
     says_nothing = "Nothing was new or different." in second.printed
-    print(f"\nimport: one `manage.py sync`, {users:,} users and {messages:,} messages, {PAGE} a page")
+    print(f"\nload {os.getloadavg()[0]:.1f} at the end")
+    print(f"import: one `manage.py sync`, {users:,} users and {messages:,} messages, {PAGE} a page")
     print(f"{'records a second, end to end':<36}{rate:>8.0f}{_verdict(rate >= GOAL_PER_SECOND)}")
     print(f"{'bare fetch + INSERT loop':<36}{floor:>8.0f}   ({floors[0]:.0f} before, {floors[1]:.0f} after)")
     print(f"{'ratio':<36}{rate / floor:>8.2f}")
     print(f"{'CPU of the import, cores':<36}{first.cpu / first.seconds:>8.2f}")
     print(f"{'CPU of the simulator, cores':<36}{first.simulator_cpu / first.seconds:>8.2f}")
+    print(f"{'CPU of the database, cores':<36}{first.database_cpu / first.seconds:>8.2f}")
+    spent = first.cpu + first.simulator_cpu + first.database_cpu
+    print(f"{'records a CPU second of all three':<36}{(users + messages) / spent:>8.0f}")
     print(f"{'peak MiB of the import':<36}{first.peak:>8.0f}{_verdict(first.peak <= GOAL_MIB)}")
     print(f"{'MiB at the end / at a quarter':<36}{growth:>8.2f}{_verdict(growth <= GOAL_GROWTH)}")
     print(f"{'seconds of a second sync':<36}{second.seconds:>8.1f}   changed nothing{_verdict(says_nothing)}")

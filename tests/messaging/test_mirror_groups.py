@@ -137,6 +137,20 @@ def test_what_a_driver_says_to_a_group_stands_in_their_own_conversation(
     assert row.conversation.last_incoming_id == row.pk
 
 
+def test_a_sender_who_becomes_known_is_linked_and_never_forgotten(
+    connection: models.Connection, drivers: list[models.FleetUser]
+) -> None:
+    office = uuid.uuid4()
+    record = group(connection, drivers, sender_id=office)
+    mirror.apply_group_messages([record])
+    assert set(models.Message.objects.values_list("sender__name", "sender_name")) == {(None, "Dana Whitfield")}
+    user = records.user(connection, id=office, first_name="Dana", last_name="Whitfield", is_driver=False)
+    mirror.apply_fleet_user(user, connection)
+    assert mirror.apply_group_messages([record]) == {Change.CHANGED: 1}
+    mirror.apply_group_messages([group(connection, drivers, id=record.id, updated_at=moment(5))])
+    assert set(models.Message.objects.values_list("sender__name", flat=True)) == {"Dana Whitfield"}
+
+
 def test_a_withdrawn_one_is_hidden_and_comes_back_with_a_newer_version(
     connection: models.Connection, drivers: list[models.FleetUser]
 ) -> None:

@@ -130,7 +130,7 @@ def test_an_interrupted_import_goes_on_where_it_stopped(
     assert models.Message.objects.count() == len(theirs(catena, connection))
 
 
-def test_every_sweep_reads_the_last_two_hours_again(
+def test_question_16_every_sweep_reads_the_last_two_hours_again(
     catena: SimulatorServer, client: CatenaClient, connection: models.Connection, clock: Clock
 ) -> None:
     sync.messages_all(client, clock.after(seconds=1))
@@ -149,7 +149,7 @@ def test_every_sweep_reads_the_last_two_hours_again(
         (timedelta(days=5), timedelta(minutes=11), timedelta(hours=25)),
     ],
 )
-def test_a_late_message_is_seen_by_the_next_wider_window(
+def test_question_17_a_late_message_is_seen_by_the_next_wider_window(
     catena: SimulatorServer,
     client: CatenaClient,
     connection: models.Connection,
@@ -200,6 +200,20 @@ def test_every_page_is_read_and_a_failure_in_the_middle_keeps_what_came(
     sync.messages_all(client, clock.after(seconds=1))
     assert models.Message.objects.count() == total
     assert lists(catena) > total // 10
+
+
+def test_question_25_a_refused_cursor_restarts_the_same_window_once(
+    catena: SimulatorServer, connection: models.Connection, clock: Clock
+) -> None:
+    total = len(theirs(catena, connection))
+    # The eight slices before the last are empty; the second page of that one is refused.
+    catena.world.faults.add(Fault("slow", match=LIST, times=9, seconds=0.0))
+    catena.world.faults.add(Fault("refused", match=LIST, times=1, status=400))
+    summary = sync.messages_all(paging_client(catena, page_size=10), clock.after(seconds=1))
+    assert (summary.problems, models.Message.objects.count()) == ([], total)
+    catena.world.faults.add(Fault("refused", match=LIST, times=2, status=400))
+    summary = sync.messages_all(paging_client(catena, page_size=10), clock.after(seconds=30))
+    assert len(summary.problems) == 1
 
 
 def test_a_record_that_cannot_be_read_does_not_hide_the_others(
