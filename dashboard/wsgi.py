@@ -3,10 +3,10 @@
 import gc
 import os
 
-from django.core.wsgi import get_wsgi_application
+from dashboard.handler import make_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dashboard.settings")
-application = get_wsgi_application()
+application = make_application()
 # What start-up made stays for good, and a page makes thousands of objects that go with it: looking through them all for
 # cycles time and again took a twentieth of a page.
 gc.collect()

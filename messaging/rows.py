@@ -41,6 +41,7 @@ _DELIVERY = """
   {m}.accepted_at AS "{p}accepted_at", {m}.not_before AS "{p}not_before", {m}.claim_count AS "{p}claim_count",
   {m}.delivered_at AS "{p}delivered_at", {m}.read_at AS "{p}read_at", {m}.record_status AS "{p}record_status",
   {m}.escalated_at AS "{p}escalated_at", {m}.corrected_at AS "{p}corrected_at", {m}.is_sent_twice AS "{p}is_sent_twice",
+  {m}.group_size AS "{p}group_size",
   {s}.first_name AS "{p}settled_by__first_name", {s}.last_name AS "{p}settled_by__last_name",
   {s}.username AS "{p}settled_by__username", {m}.connection_id AS "{p}connection_id",
   n.tsp_slug AS "{p}connection__tsp_slug", n.source_name AS "{p}connection__source_name" """

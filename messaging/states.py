@@ -239,6 +239,7 @@ SITUATIONS: dict[str, Situation] = {
     "marked_sent": Situation("Marked sent", "user-check", Tone.NEUTRAL),
     "left_unsent": Situation("Left unsent", "user-check", Tone.NEUTRAL),
     "unknown_status": Situation("", "help-circle", Tone.NEUTRAL),
+    "group": Situation("Group", "user", Tone.OK, quiet=True),
     "received": Situation("Received", "corner-down-left", Tone.NEUTRAL, quiet=True),
 }
 
@@ -252,7 +253,8 @@ class Facts(NamedTuple):
 
     `gate_reason`, `gate_until` and `gate_probe_at` describe a closed gate in the message's way; `gate_reason` is None when
     all are open.
-    `is_held` says that the author may still undo because nobody has claimed the message yet.
+    `is_held` says that the author may still undo because nobody has claimed the message yet. `group_size` is the number of
+    people a group message is for, None for a message to one.
     """
 
     direction: str
@@ -275,6 +277,7 @@ class Facts(NamedTuple):
     gate_reason: str | None = None
     gate_until: datetime | None = None
     gate_probe_at: datetime | None = None
+    group_size: int | None = None
 
 
 def _clock(moment: datetime) -> str:
@@ -340,7 +343,23 @@ RECEIVED = _badge("received", "Received")
 def _of_mirrored(facts: Facts) -> Badge:
     if facts.direction == Direction.IN:
         return RECEIVED
+    if facts.group_size is not None:
+        return _of_group(facts)
     return _receipt(facts) or _of_record(facts)
+
+
+def _of_group(facts: Facts) -> Badge:
+    """One state for all: what the provider reports of a group says nothing of any one person in it."""
+    drivers = "1 driver" if facts.group_size == 1 else f"{facts.group_size} drivers"
+    provider = facts.provider or "the provider"
+    words = {
+        "pending": f"pending at {provider}",
+        "sent": f"accepted by {provider}",
+        "delivered": "reported as delivered to the group",
+        "read": "reported as read in the group",
+    }
+    status = facts.record_status or "sent"
+    return _badge("group", f"Group message to {drivers}, {words.get(status, f'unknown status: {status}')}")
 
 
 def _of_record(facts: Facts) -> Badge:

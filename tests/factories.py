@@ -129,6 +129,30 @@ class IncomingFactory(factory.django.DjangoModelFactory):
     catena_updated_at = factory.SelfAttribute("occurred_at")
 
 
+class GroupMessageFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = models.GroupMessage
+
+    catena_id = factory.LazyFunction(uuid.uuid4)
+    connection = factory.SubFactory(ConnectionFactory)
+    direction = Direction.OUT
+    text = "I-80 westbound is closed at exit 173"
+    size = 4
+    occurred_at = factory.LazyFunction(timezone.now)
+    catena_updated_at = factory.SelfAttribute("occurred_at")
+
+
+class GroupAppearanceFactory(IncomingFactory):
+    """A group message of the office, as one of its conversations shows it."""
+
+    direction = Direction.OUT
+    sender = None
+    sender_name = "Dana Whitfield"
+    catena_id = None
+    group_size = 4
+    group = factory.LazyAttribute(lambda row: GroupMessageFactory(connection=row.conversation.connection))
+
+
 class OperationFactory(factory.django.DjangoModelFactory):
     class Meta:
         model = models.Operation

@@ -84,8 +84,9 @@ class ConnectionAdmin(MirroredAdmin):
     name_fields = ("description", "fleet__name", "source_name")
     fields = (
         "fleet", "description", "catena_id", "tsp_id", "source_name", "tsp_slug", "status", "share_level", "obstacle",
-        "pinned_sender", "message_support", "schedule_status", "last_successful_execution_at", "next_execution_at",
-        "catena_created_at", "catena_updated_at", "withdrawn_at", "synced_at", "pretty_raw",
+        "pinned_sender", "message_support", "group_share_level", "group_support", "schedule_status",
+        "last_successful_execution_at", "next_execution_at", "catena_created_at", "catena_updated_at",
+        "withdrawn_at", "synced_at", "pretty_raw",
     )  # fmt: skip
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:

@@ -124,8 +124,9 @@ class MessageAdmin(SearchByIdAdmin, ReadOnlyAdmin):
         )}),
         ("What Catena says", {"fields": (
             "operation_link", "operation_status", "accepted_at", "next_poll_at", "attempt_count", "failed_attempts", "reason",
-            "error_type", "response_status_code", "catena_attempts", "catena_id", "source_id", "record_status", "delivered_at",
-            "read_at", "thread_id", "source_thread_id", "reply_to_catena_id", "catena_updated_at", "deleted_at", "pretty_raw",
+            "error_type", "response_status_code", "catena_attempts", "catena_id", "source_id", "group", "record_status",
+            "delivered_at", "read_at", "thread_id", "source_thread_id", "reply_to_catena_id", "catena_updated_at",
+            "deleted_at", "pretty_raw",
         )}),
         ("How it ended", {"fields": ("settled_at", "settled_by", "handled_at", "handled_by", "handled_note", "escalated_at",
                                      "corrected_at", "is_sent_twice")}),

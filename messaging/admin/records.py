@@ -1,4 +1,4 @@
-"""History and plumbing, to be read only: audit, decisions, our requests, received events, sweeps, checks."""
+"""History and plumbing, to be read only: audit, decisions, our requests, received events, group messages, sweeps, checks."""
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -12,7 +12,9 @@ from messaging.admin.reading import ReadOnlyAdmin, ReadOnlyInline, SearchByIdAdm
 from messaging.models import (
     AuditEntry,
     Decision,
+    GroupMessage,
     Look,
+    Message,
     RefusedDelivery,
     SendAttempt,
     SyncCursor,
@@ -136,6 +138,47 @@ class RefusedDeliveryAdmin(ReadOnlyAdmin):
     list_display = ("minute", "cause", "count")
     list_filter = ("cause",)
     fields = ("minute", "cause", "count")
+
+
+class AppearanceInline(ReadOnlyInline):
+    model = Message
+    fk_name = "group"
+    fields = ("conversation", "direction", "deleted_at")
+    verbose_name_plural = "conversations that show it"
+
+
+@admin.register(GroupMessage)
+class GroupMessageAdmin(SearchByIdAdmin, ReadOnlyAdmin):
+    list_display = (
+        "occurred_at",
+        "direction",
+        "sender_name",
+        "connection",
+        "size",
+        "unplaced",
+        "record_status",
+        "deleted_at",
+    )
+    list_filter = ("direction", "record_status", "connection__fleet")
+    list_select_related = ("connection",)
+    ordering = ("-occurred_at", "-id")
+    inlines = (AppearanceInline,)
+    uuid_fields = ("catena_id", "group_id", "thread_id", "connection__catena_id")
+    exact_fields = ("source_id", "source_group_id")
+    fields = (
+        "catena_id", "connection", "direction", "sender", "sender_name", "text", "occurred_at", "size", "unplaced",
+        "record_status", "delivered_at", "group_id", "source_group_id", "thread_id", "source_id", "catena_updated_at",
+        "deleted_at", "first_seen_at", "pretty_recipients", "pretty_raw",
+    )  # fmt: skip
+    readonly_fields = ("pretty_recipients", "pretty_raw")
+
+    @admin.display(description="recipients")
+    def pretty_recipients(self, obj: GroupMessage) -> SafeString:
+        return pretty({"by Catena": obj.recipient_ids, "by the provider": obj.source_recipient_ids})
+
+    @admin.display(description="raw record")
+    def pretty_raw(self, obj: GroupMessage) -> SafeString:
+        return pretty(obj.raw)
 
 
 @admin.register(SyncCursor)

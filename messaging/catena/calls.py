@@ -75,6 +75,11 @@ class Caller:
     def forget_token(self) -> None:
         self._tokens.forget()
 
+    def hang_up(self) -> None:
+        wire: Wire | None = getattr(self._kept, "wire", None)
+        if wire is not None:
+            wire.close()
+
     def read(self, path: str, params: Params | None = None) -> object:
         """GETs; the decoded body. Repeated once with a new token after a 401, and for no other reason."""
         wire = self._kept_wire()

@@ -76,6 +76,10 @@ class CatenaClient:
         """The next call asks for a new access token: to find out whether our credentials are taken."""
         self._calls.forget_token()
 
+    def hang_up(self) -> None:
+        """Closes the connection that this thread keeps for its reads; another read opens a new one."""
+        self._calls.hang_up()
+
     def list_fleets(self, *, on_bad: BadItem | None = None) -> Iterator[Fleet]:
         """Fleets with an active share agreement."""
         return self._calls.pages(Fleet, FLEETS, {}, on_bad)

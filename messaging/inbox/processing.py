@@ -104,6 +104,11 @@ def _put_off(event: WebhookEvent, reason: str, now: datetime, state: EventState 
     event.save(update_fields=["tries", "state", "reason", "next_at", "processed_at"])
 
 
+def release_parked(now: datetime) -> int:
+    """Has what waits for an unknown connection tried at once, because new ones have become known; answers how many."""
+    return WebhookEvent.objects.filter(state=EventState.PARKED, next_at__gt=now).update(next_at=now)
+
+
 def process_again(events: Sequence[WebhookEvent], now: datetime) -> int:
     """Has events that are dead or parked tried anew, from the first try on; answers how many. What has no body stays."""
     chosen = WebhookEvent.objects.filter(
@@ -178,6 +183,10 @@ def _messages(records: Sequence[Any]) -> list[Change]:
     return list(mirror.apply_messages(records))
 
 
+def _groups(records: Sequence[Any]) -> list[Change]:
+    return list(mirror.apply_group_messages(records))
+
+
 def _users(records: Sequence[Any]) -> list[Change]:
     known = {
         one.catena_id: one for one in Connection.objects.filter(catena_id__in={one.connection_id for one in records})
@@ -211,7 +220,7 @@ def _schedules(records: Sequence[Any]) -> list[Change]:
     return []
 
 
-OPERATIONS, MESSAGES, USERS = Handler(_operations), Handler(_messages), Handler(_users)
+OPERATIONS, MESSAGES, GROUPS, USERS = Handler(_operations), Handler(_messages), Handler(_groups), Handler(_users)
 DIRECTORY = ("directory",)
 HANDLERS: Mapping[str, Handler] = {
     "resource_operation.created": OPERATIONS,
@@ -219,6 +228,8 @@ HANDLERS: Mapping[str, Handler] = {
     "resource_operation.failed": OPERATIONS,
     "message.added": MESSAGES,
     "message.modified": MESSAGES,
+    "group_message.added": GROUPS,
+    "group_message.modified": GROUPS,
     "user.added": USERS,
     "user.modified": USERS,
     # Announced as not reliable yet, and without what a user record must hold.

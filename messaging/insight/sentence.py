@@ -57,6 +57,7 @@ EXPLANATIONS = {
     "needs_you": "It is not sent again unless somebody decides so.",
     "sent_after_all": "Somebody had left it unsent; then its operation turned up at Catena.",
     "sent_twice": "It was sent again by a decision, and Catena has an operation of each time.",
+    "group": "Written outside Backhaul. Who of the group got it is not reported.",
     "cancelled": "Nothing was sent.",
     "expired": "It became too old before it could be sent.",
     "unknown_status": "Backhaul does not know this word and keeps looking.",

@@ -105,18 +105,19 @@ def _of_operations(now: datetime) -> dict[str, Q]:
 
 def _written_elsewhere(*words: str) -> Q:
     """Messages of the provider's own screen without a receipt, with one of these words or, without any, all."""
-    found = Q(state=S.MIRRORED, direction=Direction.OUT, delivered_at=None, read_at=None)
+    found = Q(state=S.MIRRORED, direction=Direction.OUT, group=None, delivered_at=None, read_at=None)
     found &= ~Q(record_status__in=["delivered", "read"])
     return found & Q(record_status__in=words) if words else found
 
 
 def _of_receipts() -> dict[str, Q]:
-    taken = Q(state=S.SUCCEEDED) | Q(state=S.MIRRORED, direction=Direction.OUT)
+    taken = Q(state=S.SUCCEEDED) | Q(state=S.MIRRORED, direction=Direction.OUT, group=None)
     read = Q(read_at__isnull=False) | Q(record_status="read")
     delivered = Q(delivered_at__isnull=False) | Q(record_status="delivered")
     return {
         "read": taken & read,
         "delivered": taken & delivered & ~read,
         "sent": (Q(state=S.SUCCEEDED) & ~delivered & ~read) | _written_elsewhere("", "sent"),
+        "group": Q(group__isnull=False, direction=Direction.OUT),
         "received": Q(state=S.MIRRORED, direction=Direction.IN),
     }

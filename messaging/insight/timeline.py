@@ -229,6 +229,8 @@ def _people(story: Story) -> Iterator[Step]:
 
 def _receipts(story: Story) -> Iterator[Step]:
     message = story.message
+    if message.group_size is not None:
+        return  # what is said of a group is said of nobody in it
     if message.delivered_at or message.record_status == "delivered":
         yield Step("delivered", "Delivered", message.delivered_at, Tone.OK)
     if message.read_at or message.record_status == "read":

@@ -6,8 +6,8 @@ UNANSWERED = """
 UPDATE messaging_conversation c SET unanswered_since = found.since FROM (
   SELECT t.id, (SELECT min(i.occurred_at) FROM messaging_message i WHERE i.conversation_id = t.id AND i.direction = 'in'
     AND i.deleted_at IS NULL AND i.occurred_at > coalesce((SELECT max(a.occurred_at) FROM messaging_message a
-      WHERE a.conversation_id = t.id AND a.direction = 'out' AND a.deleted_at IS NULL AND NOT (a.handled_at IS NULL
-        AND a.state IN ('cancelled', 'closed_not_sent', 'expired', 'failed', 'rejected'))), '-infinity')) AS since
+      WHERE a.conversation_id = t.id AND a.direction = 'out' AND a.deleted_at IS NULL AND a.group_id IS NULL
+        AND NOT (a.handled_at IS NULL AND a.state IN ('cancelled', 'closed_not_sent', 'expired', 'failed', 'rejected'))), '-infinity')) AS since
   FROM messaging_conversation t) found
 WHERE found.id = c.id AND found.since IS NOT NULL;
 """
@@ -23,7 +23,7 @@ WHERE found.connection_id = n.id;
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("messaging", "0010_subscriptions"),
+        ("messaging", "0011_groups"),
     ]
 
     operations = [

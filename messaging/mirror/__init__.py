@@ -2,6 +2,7 @@
 
 from messaging.mirror.changes import Change
 from messaging.mirror.directory import (
+    SHARED,
     apply_connection,
     apply_fleet,
     apply_fleet_user,
@@ -11,6 +12,7 @@ from messaging.mirror.directory import (
     withdraw_unlisted,
 )
 from messaging.mirror.fingerprint import fingerprint, is_new_message
+from messaging.mirror.groups import apply_group_messages, complete_groups
 from messaging.mirror.listing import CREATED_AFTER, CREATED_BEFORE, apply_listed
 from messaging.mirror.messages import adopt_record, apply_message, apply_messages
 from messaging.mirror.notices import apply_connection_status, apply_schedule_status, apply_share_agreement
@@ -31,6 +33,7 @@ from messaging.mirror.subscriptions import (
 __all__ = [
     "CREATED_AFTER",
     "CREATED_BEFORE",
+    "SHARED",
     "Change",
     "adopt_record",
     "apply_connection",
@@ -39,6 +42,7 @@ __all__ = [
     "apply_fleet_user",
     "apply_fleet_users",
     "apply_freshness",
+    "apply_group_messages",
     "apply_listed",
     "apply_message",
     "apply_messages",
@@ -52,6 +56,7 @@ __all__ = [
     "bind_found",
     "bind_operation",
     "bind_posted",
+    "complete_groups",
     "fingerprint",
     "forget_webhook",
     "is_new_message",

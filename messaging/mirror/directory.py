@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid5
 
-from django.db.models import Q
-
 from messaging.catena import types
 from messaging.mirror.changes import Change, cut, differing, overwrite, upsert
 from messaging.mirror.redaction import keepable
@@ -18,6 +16,8 @@ from messaging.models import Connection, Fleet, FleetUser
 
 # The `catena_updated_at` of a row that only stands in for a record: any real record is newer.
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+# The resources whose sharing matters to us.
+SHARED = frozenset({"message", "group_message"})
 # Personal data beyond these is not shown to anybody, so it is not stored (contract section 6).
 SHOWN_OF_USER = (
     "id", "connection_id", "fleet_id", "fleet_ref", "source_id", "source_name", "tsp_id", "tsp_slug", "first_name",
@@ -54,15 +54,18 @@ def apply_connection(record: types.Connection) -> Change:
 
 
 def apply_freshness(record: types.Freshness) -> Change:
-    """What the fleet shares of its messages, and how ingestion runs. Other resources change nothing here.
+    """What the fleet shares of its messages and group messages, and how ingestion of messages runs. Other resources change
+    nothing here.
 
     The listing has no `updated_at`: the last one read stands.
     """
-    connection = Connection.objects.filter(catena_id=record.connection_id).first()
-    if record.resource != "message":
+    if record.resource not in SHARED:
         return Change.SAME
+    connection = Connection.objects.filter(catena_id=record.connection_id).first()
     if connection is None:
         return Change.SKIPPED
+    if record.resource == "group_message":
+        return note(connection, {"group_share_level": cut(Connection, "group_share_level", record.share_level)})
     columns: dict[str, Any] = {
         "share_level": cut(Connection, "share_level", record.share_level) or None,
         "schedule_status": cut(Connection, "schedule_status", record.schedule_status) or None,
@@ -77,7 +80,8 @@ def apply_freshness(record: types.Freshness) -> Change:
 def apply_tsp(record: types.TspIntegrations) -> Counter[Change]:
     """Whether Catena implements messages for this provider, noted on each of its connections; null when not said."""
     columns: dict[str, Any] = {
-        "message_support": cut(Connection, "message_support", record.integrations.get("message")) or None
+        name: cut(Connection, name, record.integrations.get(resource)) or None
+        for name, resource in (("message_support", "message"), ("group_support", "group_message"))
     }
     if record.slug:
         columns["tsp_slug"] = cut(Connection, "tsp_slug", record.slug)
@@ -111,11 +115,23 @@ def apply_fleet_user(record: types.User, connection: Connection) -> Change:
 def apply_fleet_users(records: Sequence[types.User], connection: Connection) -> Counter[Change]:
     """One look-up for the whole page. A user who stood in as a placeholder (see `placeholder_id`) becomes real here."""
     stand_ins = {record.id: placeholder_id(connection, record.source_id) for record in records}
-    found = FleetUser.objects.filter(Q(catena_id__in=stand_ins) | Q(catena_id__in=stand_ins.values()))
-    known = {row.catena_id: row for row in found}
-    return Counter(
-        _write_user(record, connection, known.get(record.id), known.get(stand_ins[record.id])) for record in records
-    )
+    known = _known_users({*stand_ins, *stand_ins.values()})
+    fresh = {one.id: one for one in records if one.id not in known and stand_ins[one.id] not in known}
+    made = [FleetUser(catena_id=key, connection=connection, **_user_columns(one)) for key, one in fresh.items()]
+    FleetUser.objects.bulk_create(made, ignore_conflicts=True)
+    if fresh:
+        # Another worker may have been first, with an older version: what is there is compared like any other row.
+        known |= _known_users(fresh)
+    changes: Counter[Change] = Counter()
+    for record in records:
+        change = _write_user(record, connection, known.get(record.id), known.get(stand_ins[record.id]))
+        is_made = fresh.get(record.id) is record and change == Change.SAME
+        changes[Change.NEW if is_made else change] += 1
+    return changes
+
+
+def _known_users(ids: Iterable[UUID]) -> dict[UUID, FleetUser]:
+    return {row.catena_id: row for row in FleetUser.objects.filter(catena_id__in=ids)}
 
 
 def _write_user(

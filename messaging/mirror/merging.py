@@ -10,8 +10,8 @@ from typing import Any
 from messaging.catena import types
 from messaging.mirror.changes import cut, differing
 from messaging.mirror.parties import Place
-from messaging.mirror.redaction import SECRET_KEY, keepable, storable_text, verbatim
-from messaging.models import Message
+from messaging.mirror.redaction import is_telling, keepable, storable_text, verbatim
+from messaging.models import GroupMessage, Message
 from messaging.states import MessageState
 
 # What a message takes from Catena's record of it, whoever wrote it.
@@ -20,7 +20,7 @@ RECORD_COLUMNS = (
     "deleted_at", "raw",
 )  # fmt: skip
 # Fields that the contract describes: ids, times, words and names.
-KNOWN = frozenset(column.name for column in fields(types.Message))
+KNOWN = frozenset(column.name for kind in (types.Message, types.GroupMessage) for column in fields(kind))
 # Words that we do not know stand after `sent`, so that they are seen, and before those that a receipt rests on.
 RANKS = {"pending": 1, "sent": 2, "delivered": 4, "read": 5}
 UNKNOWN_RANK = 3
@@ -44,7 +44,7 @@ def has_receipt(row: Message) -> bool:
     return bool(row.delivered_at or row.read_at) or row.record_status in {"delivered", "read"}
 
 
-def is_newer(row: Message, record: types.Message) -> bool:
+def is_newer(row: Message | GroupMessage, record: types.Message | types.GroupMessage) -> bool:
     return row.catena_updated_at is None or record.updated_at > row.catena_updated_at
 
 
@@ -73,19 +73,21 @@ def _receipts(row: Message, record: types.Message) -> dict[str, Any]:
 
 def _version(row: Message, record: types.Message) -> dict[str, Any]:
     if is_newer(row, record):
-        return {"catena_updated_at": record.updated_at, "deleted_at": record.deleted_at, "raw": _raw(record)}
-    is_fuller = record.updated_at == row.catena_updated_at and len(_kept(record)) > len(row.raw or ())
-    return {"raw": _raw(record)} if is_fuller else {}
+        return {"catena_updated_at": record.updated_at, "deleted_at": record.deleted_at, "raw": raw_of(record)}
+    is_fuller = record.updated_at == row.catena_updated_at and len(kept_of(record)) > len(row.raw or ())
+    return {"raw": raw_of(record)} if is_fuller else {}
 
 
-def _kept(record: types.Message) -> list[str]:
+def kept_of(record: types.Message | types.GroupMessage) -> list[str]:
     """The fields of the body that may be stored; the text has its own column."""
-    return [name for name in record.raw if name != "message_text" and not SECRET_KEY.search(name)]
+    return [name for name in record.raw if name != "message_text" and not is_telling(name)]
 
 
-def _raw(record: types.Message) -> dict[str, Any]:
+def raw_of(record: types.Message | types.GroupMessage) -> dict[str, Any]:
     """The body as it came; what we do not know by name is searched for secrets first."""
-    return {name: verbatim(record.raw[name]) if name in KNOWN else keepable(record.raw[name]) for name in _kept(record)}
+    return {
+        name: verbatim(record.raw[name]) if name in KNOWN else keepable(record.raw[name]) for name in kept_of(record)
+    }
 
 
 def _content(row: Message, record: types.Message, place: Place) -> dict[str, Any]:

@@ -6,19 +6,21 @@ in which versions of a record arrive. Lock order: conversations by id, then mess
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef, Subquery
+from django.db.models import Case, Exists, OuterRef, Subquery, UUIDField, Value, When
 
 from messaging.catena import types
 from messaging.mirror.changes import Change
+from messaging.mirror.copying import insert
 from messaging.mirror.merging import RECORD_COLUMNS, has_receipt, merged
 from messaging.mirror.parties import Parties, Place, is_placeholder
 from messaging.models import Connection, Conversation, Message, Operation
+from messaging.models.conversation import summarise
 from messaging.states import Direction, MessageState
 
 logger = logging.getLogger(__name__)
@@ -29,7 +31,15 @@ SUMMARISED = frozenset({"text", "occurred_at", "deleted_at", "direction", "conve
 LINKING = frozenset({"reply_to_catena_id", "catena_id", "conversation_id"})
 ROUNDS = 3
 
+# So many records share a transaction: enough to make its cost small, few enough that nobody who writes to one of its
+# conversations waits for long.
+AT_ONCE = 300
+
+# Connection and driver.
+type TalkKey = tuple[int, int]
 type Placed = tuple[types.Message, Place]
+# Records, and the conversations to lock for them: the one they belong to, last, and the one they leave, if any.
+type Group = tuple[tuple[int, ...], list[Placed]]
 
 
 def apply_message(record: types.Message) -> Message | None:
@@ -39,7 +49,7 @@ def apply_message(record: types.Message) -> Message | None:
 
 
 def apply_messages(records: Sequence[types.Message]) -> Counter[Change]:
-    """Applies a page of records; one short transaction per conversation, and none for what says nothing new.
+    """Applies a page of records in short transactions; none for what says nothing new.
 
     Our own message coming back is found by its operation's `resource_id` and is not shown twice. Others become messages
     in state `mirrored`: incoming, or written on the provider's own screen. What another worker moved or inserted in the
@@ -56,31 +66,70 @@ def apply_messages(records: Sequence[types.Message]) -> Counter[Change]:
 def _round(records: Sequence[types.Message], tally: Counter[Change], *, is_last: bool) -> list[types.Message]:
     """Applies what it can; returns the records that have to be looked at again."""
     again: list[types.Message] = []
-    for ids, group in _planned(records, tally):
+    for groups in _together(_planned(records, tally)):
         try:
             with transaction.atomic():
-                again += _apply_group(ids, group, tally)
+                again += _apply_groups(groups, tally)
         except IntegrityError:
             if is_last:
                 raise
-            again += [record for record, _ in group]
+            again += [record for _, group in groups for record, _ in group]
     return again
 
 
-def _planned(records: Sequence[types.Message], tally: Counter[Change]) -> list[tuple[tuple[int, ...], list[Placed]]]:
+def _together(planned: Iterable[Group]) -> Iterator[list[Group]]:
+    """The groups of each transaction: about `AT_ONCE` records, and always the whole of a conversation."""
+    groups: list[Group] = []
+    size = 0
+    for group in planned:
+        groups.append(group)
+        size += len(group[1])
+        if size >= AT_ONCE:
+            yield groups
+            groups, size = [], 0
+    if groups:
+        yield groups
+
+
+def _planned(records: Sequence[types.Message], tally: Counter[Change]) -> list[Group]:
     """The records that bring something, by the conversations to lock for them. Reads without locks."""
     parties, rows = Parties(records), _rows(record.id for record in records)
-    talks: dict[tuple[int, int], int] = {}
-    groups: dict[tuple[int, ...], list[Placed]] = defaultdict(list)
+    bringing: list[tuple[Placed, Message | None, TalkKey | None]] = []
     for record in records:
         place, row = parties.place(record), rows.get(record.id)
         if place is None:
             tally[Change.SKIPPED] += 1
-        elif row is not None and not merged(row, record, place) and not _belongs_elsewhere(row, record, place):
-            tally[Change.SAME] += 1
+        elif row is None or _belongs_elsewhere(row, record, place):
+            key = (place.connection.pk, parties.driver_of(record, place).pk)
+            bringing.append(((record, place), row, key))
+        elif merged(row, record, place):
+            bringing.append(((record, place), row, None))
         else:
-            groups[_to_lock(row, record, place, parties, talks)].append((record, place))
+            tally[Change.SAME] += 1
+    talks = talks_of({key for _, _, key in bringing if key is not None})
+    groups: dict[tuple[int, ...], list[Placed]] = defaultdict(list)
+    for placed, row, goes_to in bringing:
+        leaves = () if row is None else (row.conversation_id,)
+        groups[leaves if goes_to is None else (*leaves, talks[goes_to])].append(placed)
     return sorted(groups.items())
+
+
+def talks_of(keys: Set[TalkKey]) -> dict[TalkKey, int]:
+    """The conversation of each connection and driver, by their primary keys; those that are new are made."""
+    if not keys:
+        return {}
+    found = _talks(keys)
+    if missing := keys - found.keys():
+        made = [Conversation(connection_id=connection, driver_id=driver) for connection, driver in sorted(missing)]
+        Conversation.objects.bulk_create(made, ignore_conflicts=True)
+        found |= _talks(missing)
+    return found
+
+
+def _talks(keys: Set[TalkKey]) -> dict[TalkKey, int]:
+    rows = Conversation.objects.filter(driver__in={driver for _, driver in keys})
+    found = {(connection, driver): pk for connection, driver, pk in rows.values_list("connection", "driver", "pk")}
+    return {key: found[key] for key in keys & found.keys()}
 
 
 def _belongs_elsewhere(row: Message, record: types.Message, place: Place) -> bool:
@@ -96,19 +145,6 @@ def _belongs_elsewhere(row: Message, record: types.Message, place: Place) -> boo
     return is_newer or is_placeholder(row.conversation.driver, place.connection)
 
 
-def _to_lock(
-    row: Message | None, record: types.Message, place: Place, parties: Parties, talks: dict[tuple[int, int], int]
-) -> tuple[int, ...]:
-    """The conversation of the record, last, and the one it leaves, if any. Makes the conversation when it is new."""
-    if row is not None and not _belongs_elsewhere(row, record, place):
-        return (row.conversation_id,)
-    key = (place.connection.pk, parties.driver_of(record, place).pk)
-    if key not in talks:
-        talk, _ = Conversation.objects.get_or_create(connection_id=key[0], driver_id=key[1])
-        talks[key] = talk.pk
-    return (talks[key],) if row is None else (row.conversation_id, talks[key])
-
-
 def _rows(record_ids: Iterable[UUID], *, lock: bool = False) -> dict[UUID, Message]:
     """The message of each record that has one: our own by its operation's `resource_id`, else by the record's id."""
     ids = set(record_ids)
@@ -120,21 +156,23 @@ def _rows(record_ids: Iterable[UUID], *, lock: bool = False) -> dict[UUID, Messa
     return mirrored | {row.operation.resource_id: row for row in ours if row.operation and row.operation.resource_id}
 
 
-def _apply_group(ids: tuple[int, ...], group: list[Placed], tally: Counter[Change]) -> list[types.Message]:
-    locked = {talk.pk: talk for talk in Conversation.objects.select_for_update().filter(pk__in=ids).order_by("pk")}
-    rows = _rows((record.id for record, _ in group), lock=True)
+def _apply_groups(groups: Sequence[Group], tally: Counter[Change]) -> list[types.Message]:
+    wanted = {key for ids, _ in groups for key in ids}
+    locked = {talk.pk: talk for talk in Conversation.objects.select_for_update().filter(pk__in=wanted).order_by("pk")}
+    rows = _rows((record.id for _, group in groups for record, _ in group), lock=True)
     for ours in rows.values():
         if ours.operation is not None and ours.catena_id is None:
             adopt_record(ours, ours.operation)
-    batch = _Batch(locked[ids[-1]], rows)
+    batch = _Batch(locked, rows)
     elsewhere = []
-    for record, place in group:
-        row = rows.get(record.id)
-        if row is not None and row.pk and row.conversation_id not in locked:
-            elsewhere.append(record)
-        else:
-            batch.take(record, place, row)
-    batch.write(list(locked.values()))
+    for ids, group in groups:
+        for record, place in group:
+            row = rows.get(record.id)
+            if row is not None and row.pk and row.conversation_id not in locked:
+                elsewhere.append(record)
+            else:
+                batch.take(record, place, row, locked[ids[-1]])
+    batch.write()
     tally.update(batch.tally)
     return elsewhere
 
@@ -191,19 +229,19 @@ def link_replies(conversations: Sequence[Conversation]) -> None:
 class _Batch:
     """The rows of one transaction: merged in memory, then written at once."""
 
-    def __init__(self, conversation: Conversation, rows: dict[UUID, Message]) -> None:
-        self.conversation, self.rows = conversation, rows
+    def __init__(self, locked: dict[int, Conversation], rows: dict[UUID, Message]) -> None:
+        self.locked, self.rows = locked, rows
         self.made: list[Message] = []
         self.changed: dict[int, set[str]] = defaultdict(set)
         self.first_receipts: dict[int, datetime] = {}
         self.tally: Counter[Change] = Counter()
 
-    def take(self, record: types.Message, place: Place, row: Message | None) -> None:
+    def take(self, record: types.Message, place: Place, row: Message | None, conversation: Conversation) -> None:
         if row is None:
             row = self.rows[record.id] = Message(
                 # So that a page knows what to take away when this turns out to be a message of ours (`adopt_record`).
                 uuid=record.id,
-                conversation=self.conversation,
+                conversation=conversation,
                 connection=place.connection,
                 direction=place.direction,
                 state=MessageState.MIRRORED,
@@ -214,9 +252,9 @@ class _Batch:
             self._set(row, merged(row, record, place))
             self._see_receipt(row, place.connection)
             return
-        if _belongs_elsewhere(row, record, place) and row.conversation_id != self.conversation.pk:
+        if _belongs_elsewhere(row, record, place) and row.conversation_id != conversation.pk:
             # A quote never reaches into another conversation, so the link is sought anew in this one.
-            moved = {"conversation_id": self.conversation.pk, "reply_to_id": None, "direction": place.direction}
+            moved = {"conversation_id": conversation.pk, "reply_to_id": None, "direction": place.direction}
             self._set(row, moved)
         changes = merged(row, record, place)
         self._set(row, changes)
@@ -234,22 +272,26 @@ class _Batch:
         if row.pk and changes:
             self.changed[row.pk] |= changes.keys()
 
-    def write(self, locked: list[Conversation]) -> None:
-        Message.objects.bulk_create(self.made)
+    def write(self) -> None:
+        insert(self.made)
         for row in self.rows.values():
             if row.pk in self.changed:
                 row.save(update_fields=self.changed[row.pk])
         if self.made or any(names & LINKING for names in self.changed.values()):
-            link_replies(locked)
-        self._note_thread()
+            link_replies(list(self.locked.values()))
+        self._note_threads()
         for connection_id, at in self.first_receipts.items():
             Connection.objects.filter(pk=connection_id, first_receipt_at=None).update(first_receipt_at=at)
         if self.made or any(names & SUMMARISED for names in self.changed.values()):
-            for conversation in locked:
-                conversation.summarise()
+            summarise(self.locked)
 
-    def _note_thread(self) -> None:
-        """The first thread seen names the conversation, for later records that name nobody (contract 16, row 18)."""
-        thread = next((row.thread_id for row in self.rows.values() if row.thread_id), None)
-        if thread and self.conversation.thread_id is None:
-            Conversation.objects.filter(pk=self.conversation.pk, thread_id=None).update(thread_id=thread)
+    def _note_threads(self) -> None:
+        """The first thread seen names a conversation, for later records that name nobody (contract 16, row 18)."""
+        first: dict[int, UUID] = {}
+        for row in self.rows.values():
+            if row.thread_id and row.conversation_id in self.locked:
+                first.setdefault(row.conversation_id, row.thread_id)
+        news = {pk: thread for pk, thread in first.items() if self.locked[pk].thread_id is None}
+        if news:
+            named = Case(*(When(pk=pk, then=Value(thread)) for pk, thread in news.items()), output_field=UUIDField())
+            Conversation.objects.filter(pk__in=news, thread_id=None).update(thread_id=named)

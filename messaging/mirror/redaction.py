@@ -5,6 +5,7 @@ Pure functions; nothing here decides what a record means.
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 HEADER_NAMES = frozenset({"content-type", "date", "retry-after", "x-request-id", "x-correlation-id", "x-trace-id"})
@@ -76,24 +77,32 @@ def storable(text: str) -> str:
     return CONTROL.sub(" ", text).encode("utf-8", "replace").decode("utf-8")
 
 
+@lru_cache(maxsize=1024)
+def is_telling(key: str) -> bool:
+    """Whether what hangs below this key may never be stored. The keys of a listing are always the same few."""
+    return SECRET_KEY.search(key) is not None
+
+
 def keepable(value: Any) -> Any:
     """A JSON value for a `raw` column: unknown fields stay, whatever hangs below a telling key goes, texts scrubbed."""
+    if isinstance(value, str):
+        return scrub(value)
     if isinstance(value, Mapping):
-        return {storable(str(key)): keepable(item) for key, item in value.items() if not SECRET_KEY.search(str(key))}
-    if isinstance(value, list | tuple):
-        return [keepable(item) for item in value]
-    return scrub(value) if isinstance(value, str) else value
+        return {storable(str(key)): keepable(item) for key, item in value.items() if not is_telling(str(key))}
+    return [keepable(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def verbatim(value: Any) -> Any:
     """A JSON value word for word, but storable."""
+    if isinstance(value, str):
+        return storable_text(value)
     if isinstance(value, Mapping):
         return {storable_text(str(key)): verbatim(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [verbatim(item) for item in value]
-    return storable_text(value) if isinstance(value, str) else value
+    return [verbatim(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def storable_text(text: str) -> str:
     """What a person wrote, line ends and tabs kept; only what PostgreSQL refuses is gone."""
+    if text.isascii() and "\x00" not in text:
+        return text
     return text.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")

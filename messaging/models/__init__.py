@@ -4,6 +4,7 @@ from messaging.models.audit import AuditEntry
 from messaging.models.conversation import Conversation, Message, ReadMark
 from messaging.models.delivery import Decision, Gate, Look, Operation, OperationLog, SendAttempt
 from messaging.models.directory import Connection, Fleet, FleetMembership, FleetUser
+from messaging.models.groups import GroupMessage
 from messaging.models.inbound import RefusedDelivery, SyncCursor, WebhookEvent
 from messaging.models.outlook import closed_gates, delivery_columns, delivery_of, message_delivery
 from messaging.models.people import LogInAttempt, Role, Theme, User
@@ -19,6 +20,7 @@ __all__ = [
     "FleetMembership",
     "FleetUser",
     "Gate",
+    "GroupMessage",
     "LogInAttempt",
     "Look",
     "Message",

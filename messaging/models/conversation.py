@@ -2,17 +2,17 @@
 
 import uuid
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any, Self
+from datetime import datetime
+from typing import Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import F, Q
 from django.urls import reverse
 
 from messaging.models.directory import Connection
 from messaging.models.people import User
+from messaging.models.statements import prepared_cursor
 from messaging.states import (
     ATTENTION_STATES,
     CANCELLABLE_STATES,
@@ -31,7 +31,6 @@ from messaging.states import (
 
 S = MessageState
 SNIPPET_LENGTH = 120
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 # How far a person has read conversation `c` (read mark `r`): without a mark, all that was said before they joined.
 # A first import of weeks of history is not news to anybody. Takes the parameter `joined`.
@@ -108,20 +107,37 @@ class Conversation(models.Model):
 
     def summarise(self) -> None:
         """Brings the repeated columns in line with the messages. The caller holds this row's lock in a transaction."""
-        shown = Message.objects.filter(conversation_id=self.pk, deleted_at=None)
-        columns = ("id", "occurred_at", "text", "direction", "state", "handled_at")
-        latest = shown.order_by("-occurred_at", "-id").values(*columns).first()
-        incoming = shown.filter(direction=Direction.IN).order_by("-id").values("id", "occurred_at").first()
-        Conversation.objects.filter(pk=self.pk).update(
-            last_message_id=latest["id"] if latest else None,
-            last_at=latest["occurred_at"] if latest else None,
-            last_text=" ".join((latest["text"] or "").split())[:SNIPPET_LENGTH] if latest else "",
-            last_incoming_id=incoming["id"] if incoming else None,
-            last_incoming_at=incoming["occurred_at"] if incoming else None,
-            # One query fewer for each step of a message on its way
-            unanswered_since=None if latest and _answers(latest) else shown.unanswered_since(),
-            attention_count=shown.needing_attention().count(),
-        )
+        summarise([self.pk])
+
+
+_SUMMARY = """
+SELECT c.id, l.id, l.occurred_at, l.text, i.id, i.occurred_at, {unanswered},
+  (SELECT count(*) FROM messaging_message m WHERE m.conversation_id = c.id AND m.deleted_at IS NULL AND {attention})
+FROM unnest(%(ids)s::bigint[]) c (id)
+LEFT JOIN LATERAL (SELECT m.id, m.occurred_at, m.text FROM messaging_message m
+  WHERE m.conversation_id = c.id AND m.deleted_at IS NULL ORDER BY m.occurred_at DESC, m.id DESC LIMIT 1) l ON TRUE
+LEFT JOIN LATERAL (SELECT m.id, m.occurred_at FROM messaging_message m
+  WHERE m.conversation_id = c.id AND m.deleted_at IS NULL AND m.direction = 'in' ORDER BY m.id DESC LIMIT 1) i ON TRUE
+"""
+_SUMMARISE = """
+UPDATE messaging_conversation c SET last_message_id = k.last_id, last_at = k.last_at, last_text = k.last_text,
+  last_incoming_id = k.incoming_id, last_incoming_at = k.incoming_at, unanswered_since = k.unanswered,
+  attention_count = k.attention
+FROM unnest(%(ids)s::bigint[], %(last_ids)s::bigint[], %(last_ats)s::timestamptz[], %(texts)s::text[],
+  %(incoming_ids)s::bigint[], %(incoming_ats)s::timestamptz[], %(unanswered)s::timestamptz[], %(attention)s::int[])
+  k (id, last_id, last_at, last_text, incoming_id, incoming_at, unanswered, attention)
+WHERE c.id = k.id
+"""
+
+
+def summarise(conversation_ids: Iterable[int]) -> None:
+    """`Conversation.summarise` for many at once, in two statements. The caller holds their locks in a transaction."""
+    sql = _SUMMARY.format(attention=NEEDS_ATTENTION_SQL, unanswered=unanswered_since_sql("c"))
+    with prepared_cursor() as cursor:
+        cursor.execute(sql, {"ids": list(conversation_ids)})
+        found = [(*row[:3], " ".join((row[3] or "").split())[:SNIPPET_LENGTH], *row[4:]) for row in cursor.fetchall()]
+        names = ("ids", "last_ids", "last_ats", "texts", "incoming_ids", "incoming_ats", "unanswered", "attention")
+        cursor.execute(_SUMMARISE, dict(zip(names, map(list, zip(*found, strict=True)), strict=True)))
 
 
 class ReadMark(models.Model):
@@ -175,20 +191,6 @@ class MessageQuerySet(models.QuerySet["Message"]):
         """
         return self.filter(pk__gt=seen, deleted_at=None).exclude(author=reader).exclude(state=S.CANCELLED)
 
-    def unanswered_since(self) -> datetime | None:
-        """Of one conversation's messages: when the driver's first one was written that nobody answered. Who wrote last
-        decides, not who opened it; what certainly did not go out answers nothing (`unanswered_since_sql` says the same).
-        """
-        answers = self.outgoing().exclude(state__in=sorted(UNANSWERING_STATES), handled_at=None)
-        answered = Coalesce(Subquery(answers.order_by("-occurred_at").values("occurred_at")[:1]), LONG_AGO)
-        waiting = self.filter(direction=Direction.IN, occurred_at__gt=answered).order_by("occurred_at")
-        return waiting.values_list("occurred_at", flat=True).first()
-
-
-def _answers(latest: dict[str, Any]) -> bool:
-    is_void = latest["state"] in UNANSWERING_STATES and latest["handled_at"] is None
-    return latest["direction"] == Direction.OUT and not is_void
-
 
 def needs_attention_q() -> Q:
     """What nobody has handled yet: a failure, an urgent message that was not accepted in its time, one that was sent
@@ -212,12 +214,14 @@ NEEDS_ATTENTION_SQL = (
 
 
 def unanswered_since_sql(alias: str) -> str:
-    """`MessageQuerySet.unanswered_since` of the conversation whose id is `alias.id`."""
+    """When the driver of the conversation `alias.id` wrote the first message that nobody answered. Who wrote last decides, not
+    who opened it; what certainly did not go out answers nothing, nor does what was written to a group.
+    """
     return (
         f"(SELECT min(i.occurred_at) FROM messaging_message i WHERE i.conversation_id = {alias}.id"  # noqa: S608 (our own words)
         " AND i.direction = 'in' AND i.deleted_at IS NULL AND i.occurred_at > coalesce((SELECT max(a.occurred_at)"
         f" FROM messaging_message a WHERE a.conversation_id = {alias}.id AND a.direction = 'out' AND a.deleted_at IS NULL"
-        f" AND NOT (a.state IN ({_sql_words(UNANSWERING_STATES)}) AND a.handled_at IS NULL)), '-infinity'))"
+        f" AND a.group_id IS NULL AND NOT (a.state IN ({_sql_words(UNANSWERING_STATES)}) AND a.handled_at IS NULL)), '-infinity'))"
     )
 
 
@@ -305,6 +309,11 @@ class Message(models.Model):
     deleted_at = models.DateTimeField(null=True)
     raw = models.JSONField(null=True)
 
+    group = models.ForeignKey(
+        "GroupMessage", on_delete=models.PROTECT, null=True, related_name="appearances", db_index=False
+    )
+    group_size = models.PositiveSmallIntegerField(null=True, help_text="To how many people; null: to one, directly.")
+
     handled_at = models.DateTimeField(null=True)
     handled_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
@@ -375,6 +384,22 @@ class Message(models.Model):
             ),
             models.CheckConstraint(
                 condition=~Q(state=S.NEEDS_DECISION) | ~Q(question=""), name="message_decision_has_question"
+            ),
+            models.UniqueConstraint(
+                fields=["group", "conversation"], condition=Q(group__isnull=False), name="message_group_once"
+            ),
+            # A group message never says who of the group got it.
+            models.CheckConstraint(
+                condition=Q(group=None, group_size=None)
+                | Q(
+                    group__isnull=False,
+                    group_size__isnull=False,
+                    state=S.MIRRORED,
+                    catena_id=None,
+                    delivered_at=None,
+                    read_at=None,
+                ),
+                name="message_group_has_no_receipt",
             ),
             # Two clicks, two tabs, two people: one resend. One that certainly never left makes room for another.
             models.UniqueConstraint(

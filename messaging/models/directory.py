@@ -115,6 +115,9 @@ class Connection(models.Model):
     next_execution_at = models.DateTimeField(null=True, blank=True)
     # What Catena implements for this provider: implemented, not_implemented, not_supported; null means not known.
     message_support = models.CharField(max_length=50, null=True, blank=True)  # noqa: DJ001
+    # The same of the resource `group_message`; a blank share level means an entry that shares nothing.
+    group_share_level = models.CharField(max_length=50, null=True, blank=True)  # noqa: DJ001
+    group_support = models.CharField(max_length=50, null=True, blank=True)  # noqa: DJ001
     # Receipts count only where there are any: a provider that never reported one is told apart from an unread message.
     first_receipt_at = models.DateTimeField(null=True, blank=True, help_text="When a receipt was first seen here.")
     pinned_sender = models.ForeignKey(
@@ -148,6 +151,19 @@ class Connection(models.Model):
     @property
     def label(self) -> str:
         return self.description or self.provider
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether group messages can be read here, as far as anybody has said."""
+        return self.group_support not in {"not_supported", "not_implemented"} and self.group_share_level != ""
+
+    @property
+    def may_send_groups(self) -> bool:
+        """Writing to a group needs the right to write messages, and group messages where those are shared apart (contract
+        section 16, question 23).
+        """
+        levels = {self.share_level, self.share_level if self.group_share_level is None else self.group_share_level}
+        return self.has_groups and levels == {"read_write"}
 
     @property
     def sending_obstacle(self) -> str | None:

@@ -28,6 +28,7 @@ DELIVERY_COLUMNS = (
     "escalated_at",
     "corrected_at",
     "is_sent_twice",
+    "group_size",
     "settled_by__first_name",
     "settled_by__last_name",
     "settled_by__username",
@@ -72,7 +73,7 @@ def delivery_of(row: Mapping[str, Any], now: datetime, gates: ClosedGates, prefi
     # One pick for all columns, in the order of DELIVERY_COLUMNS: this runs for each row of every list.
     (
         direction, state, operation_status, reason, failed_attempts, composed_at, accepted_at, not_before, claim_count,
-        delivered_at, read_at, record_status, escalated_at, corrected_at, is_sent_twice,
+        delivered_at, read_at, record_status, escalated_at, corrected_at, is_sent_twice, group_size,
         first_name, last_name, username, connection_id, tsp_slug, source_name,
     ) = _picker(prefix)(row)  # fmt: skip
     provider = provider_name(tsp_slug or source_name or "")
@@ -99,6 +100,7 @@ def delivery_of(row: Mapping[str, Any], now: datetime, gates: ClosedGates, prefi
         escalated_at=escalated_at,
         corrected_at=corrected_at,
         is_sent_twice=is_sent_twice,
+        group_size=group_size,
         gate_reason=gate.reason if gate else None,
         gate_until=gate.until if gate else None,
         gate_probe_at=gate.probe_at if gate else None,

@@ -151,5 +151,6 @@ def _said(message: Message, since: datetime, direction: Direction) -> list[Said]
         conversation_id=message.conversation_id, state=S.MIRRORED, direction=direction, occurred_at__gte=since
     ).filter(deleted_at=None)
     if direction == Direction.OUT:
-        rows = rows.filter(text=message.text)
+        # What was said to a group is no trace of what was sent to one of them.
+        rows = rows.filter(text=message.text, group=None)
     return [Said(row.occurred_at, row.text or "") for row in rows.order_by("occurred_at", "id")[:MOST]]

@@ -6,7 +6,7 @@ Hold the world's lock. Raises KeyError for what does not exist.
 from datetime import timedelta
 
 from messaging.simulator import render
-from messaging.simulator.records import Connection, Schedule, User
+from messaging.simulator.records import Connection, Message, Schedule, User
 from messaging.simulator.wire import Json, fresh_id, stable_id, write_moment
 from messaging.simulator.world import World
 
@@ -117,6 +117,40 @@ def remove_user(world: World, user_id: str) -> User:
     world.remember("user", user)
     world.emit("user.removed", render.user_removed_event(world, user), user.connection_id)
     return user
+
+
+def write_to_group(world: World, connection_id: str, text: str, recipients: int = 3) -> Message:
+    """An office person writes to the first drivers of the connection on the provider's own screen."""
+    office, now = world.dispatchers(connection_id)[0], world.now()
+    identity = stable_id("group-message", fresh_id())
+    provider = world.provider_of(connection_id)
+    message = Message(
+        id=identity,
+        resource="group_message",
+        connection_id=connection_id,
+        source_id=f"{provider.prefix}_{int(identity[:8], 16)}",
+        sender_id=office.id,
+        recipient_ids=[driver.id for driver in world.drivers(connection_id)[:recipients]],
+        sent_by_driver=False,
+        text=text,
+        priority=None,
+        occurred_at=now,
+        created_at=now,
+        updated_at=now,
+        sender_name=office.full_name,
+    )
+    world.messages[message.id] = message
+    world.remember("message", message)
+    world.emit("group_message.added", render.message_event(world, message), connection_id, text)
+    return message
+
+
+def withdraw_message(world: World, message_id: str) -> Message:
+    """Logically: lists show it with `deleted_at`. There is no event for that (contract, section 13)."""
+    message = world.messages[message_id]
+    message.deleted_at = message.updated_at = world.now()
+    world.remember("message", message)
+    return message
 
 
 def _agreement(world: World, connection: Connection) -> Json:

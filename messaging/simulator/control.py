@@ -34,6 +34,8 @@ _CHANGES: dict[str, Callable[..., object]] = {
     "driver_added": changes.add_driver,
     "user_status": changes.change_user,
     "user_removed": changes.remove_user,
+    "group_message": changes.write_to_group,
+    "message_withdrawn": changes.withdraw_message,
 }
 
 

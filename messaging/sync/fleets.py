@@ -12,7 +12,7 @@ from messaging import mirror
 from messaging.catena.client import CatenaClient
 from messaging.catena.types import Connection as ConnectionRecord
 from messaging.catena.types import Fleet as FleetRecord
-from messaging.mirror import Change
+from messaging.mirror import SHARED, Change
 from messaging.models import Connection, Fleet
 from messaging.sync.cursors import BadItems, Progress, Round, check_pause
 from messaging.sync.summary import Summary
@@ -77,7 +77,7 @@ def _withdraw(model: type[Fleet] | type[Connection], seen: set[UUID] | None, now
 
 def _freshness(client: CatenaClient, progress: Progress, summary: Summary) -> None:
     for record in client.data_freshness(on_bad=BadItems("freshness entry")):
-        if record.resource == "message":
+        if record.resource in SHARED:
             summary.add("freshness", Counter([mirror.apply_freshness(record)]))
             progress.read += 1
 
@@ -87,3 +87,4 @@ def _users(client: CatenaClient, connection: Connection, progress: Progress, sum
     for page in batched(users, USERS_AT_ONCE):
         summary.add("users", mirror.apply_fleet_users(page, connection))
         progress.read += len(page)
+    mirror.complete_groups(connection)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from messaging.mirror import Change
 from messaging.sync.cursors import Round, RoundStopped
 
-# Told the kind of record and how many of it have been read so far.
-Watcher = Callable[[str, int], None]
+# Told the kind of record, how many of it have been read so far, and the stage of a long reading (empty: none).
+Watcher = Callable[[str, int, str], None]
 
 
 @dataclass
@@ -25,12 +25,19 @@ class Summary:
     seconds: float = 0.0
     withdrawn: int = 0
     watcher: Watcher | None = None
+    stage: str = ""
 
     def add(self, kind: str, changes: Counter[Change]) -> None:
         count = self.counts.setdefault(kind, Counter())
         count.update(changes)
         if self.watcher is not None:
-            self.watcher(kind, count.total())
+            self.watcher(kind, count.total(), self.stage)
+
+    def told(self, kind: str, stage: str) -> None:
+        """Tells the watcher where a long reading of this kind of record stands; empty when it is over."""
+        self.stage = stage
+        if self.watcher is not None and stage:
+            self.watcher(kind, self.read(kind), stage)
 
     def note(self, withdrawn: int) -> None:
         self.withdrawn += withdrawn

@@ -9,6 +9,7 @@ advisory lock and a common timetable, so that ten workers ask Catena no more oft
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from django.utils import timezone
 
 from messaging import budget, conf, heartbeat, inbox, outbox, reconcile, sync, tasks, verify
 from messaging.budget import Share
+from messaging.mirror import Change
 from messaging.models import SyncCursor, Verification
 from messaging.models.inbound import ASKED_GAP, ROUND
 from messaging.models.subscriptions import hook_obstacle
@@ -190,7 +192,9 @@ def sweep_messages() -> None:
 
 
 def sweep_directory() -> None:
-    sync.directory(conf.catena_client(), timezone.now())
+    found = sync.directory(conf.catena_client(), timezone.now())
+    if found.counts.get("connections", Counter())[Change.NEW]:
+        inbox.release_parked(outbox.database_clock())
 
 
 def do_wanted() -> None:

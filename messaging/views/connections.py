@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from messaging import live
-from messaging.access import can_review
+from messaging.access import can_review, is_administrator
 from messaging.forms import GateForm
 from messaging.insight import listing
 from messaging.insight.health import (
@@ -26,6 +26,7 @@ from messaging.insight.health import (
     with_counts,
 )
 from messaging.insight.meanings import rough_span, span
+from messaging.insight.reading import sweeps
 from messaging.insight.trend import trend, with_trend
 from messaging.mirror.redaction import storable_text
 from messaging.models import Connection, User
@@ -98,10 +99,16 @@ def render_connection(
         "trend": _trend(one),
         "drivers": vars(one)["drivers"],
         "failures": _failures(request.user, one, now, gates),
+        **_sweeps(request.user, one, now),
         "rules": RULES,
         **_gate_form(request, reverse("connection_gate", args=[one.catena_id]), one.pk, form),
     }
     return render(request, DETAIL, {**context, "section": "connections"}, status=status)
+
+
+def _sweeps(user: User, one: Connection, now: datetime) -> dict[str, Any]:
+    """How far Backhaul has read here: for those who can act on it."""
+    return {"shows_sweeps": True, "sweeps": sweeps(now, one)} if can_review(user) or is_administrator(user) else {}
 
 
 def _gate_form(
@@ -155,6 +162,7 @@ def row(one: Connection, gates: ClosedGates, now: datetime) -> dict[str, Any]:
         "counts": found,
         "gate": gates.get(None) or gates.get(one.pk),
         "share": share_words(one.share_level),
+        "groups": group_words(one),
         "synced": _ago(one.last_successful_execution_at, now),
         "next": _due(one.next_execution_at, now),
         "freshness": synced(one, now),
@@ -165,6 +173,15 @@ def row(one: Connection, gates: ClosedGates, now: datetime) -> dict[str, Any]:
 def share_words(level: str | None) -> str:
     """Catena's share level in words; a level that we do not know stays as it is, None is not known."""
     return "Not reported" if level is None else SHARE_WORDS.get(level, level)
+
+
+def group_words(one: Connection) -> str:
+    """What may be done with group messages there (contract section 16, question 23)."""
+    if not one.has_groups:
+        return "Not shared" if one.group_share_level == "" else f"Not offered through {one.provider}"
+    if one.share_level is None and one.group_share_level is None:
+        return share_words(None)
+    return "Read and write" if one.may_send_groups else "Read only"
 
 
 def _ago(at: datetime | None, now: datetime) -> str:

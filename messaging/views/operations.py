@@ -20,6 +20,7 @@ from messaging.insight.figures import MOST_COUNTED, Figures, figures, parse
 from messaging.insight.hooks import turned_away
 from messaging.insight.listing import RANGES, Key, OperationFilter, Row
 from messaging.insight.meanings import ERROR_TYPES, span
+from messaging.insight.reading import sweeps
 from messaging.insight.situations import ATTENTION, PENDING, WORDS
 from messaging.mirror.redaction import storable_text
 from messaging.models import Connection, User
@@ -48,12 +49,15 @@ def operations(request: PersonRequest) -> HttpResponse:
 
 
 def _watch_context(user: User) -> dict[str, Any]:
-    """What the invariant checker found and which webhooks brought no news: for those who can act on it."""
+    """What the invariant checker found, which webhooks brought no news, and how far the sweeps have read: for those who can
+    act on it.
+    """
     now = timezone.now()
-    check = {"shows_check": True, "check": last_check(now)} if can_review(user) else {}
-    if not tends_webhooks(user):
-        return check
-    return {**check, "turned": turned_away(now), "has_panel": is_administrator(user)}
+    found: dict[str, Any] = {"shows_check": True, "check": last_check(now)} if can_review(user) else {}
+    if tends_webhooks(user):
+        found |= {"turned": turned_away(now), "has_panel": is_administrator(user)}
+        found |= {"shows_sweeps": True, "sweeps": sweeps(now)}
+    return found
 
 
 @require_safe

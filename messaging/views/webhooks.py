@@ -5,8 +5,7 @@ event is never answered 4xx, and every fault of our own is a 503.
 """
 
 import logging
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooSlow
+import time
 from threading import BoundedSemaphore
 from typing import IO, Any
 
@@ -22,14 +21,17 @@ logger = logging.getLogger(__name__)
 
 MOST_BYTES = 1024 * 1024
 BODY_SECONDS = 2.0
-STEP = 64 * 1024
-AT_ONCE = 16
+STEP = 16 * 1024
+# Threads that may wait for bodies: half of what a web process has (management/parts.py). The server cannot end a read, so
+# whoever stops within a body keeps a thread for as long as he likes; pages must go on with the others.
+READERS = 4
+# An honest body is there when its head is, and its reader is done within milliseconds.
+PLACE_SECONDS = 0.05
 JSON_TYPE = "application/json"
 CODINGS = frozenset({"", "identity", "gzip", "x-gzip"})
 ANSWERS = {inbox.Cause.SIGNATURE: 401, inbox.Cause.PACKING: 400, inbox.Cause.SIZE: 413}
 
-_places = BoundedSemaphore(AT_ONCE)
-_readers = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="hook-body")
+_places = BoundedSemaphore(READERS)
 
 
 @csrf_exempt
@@ -39,13 +41,13 @@ def catena(request: HttpRequest) -> HttpResponse:
     refusal = _unfit(request)
     if refusal is not None:
         return refusal
-    if not _places.acquire(blocking=False):
+    if not _places.acquire(timeout=PLACE_SECONDS):
         return HttpResponse(status=503)
     try:
         body = _read(request)
-        return body if isinstance(body, HttpResponse) else _receive(request, body)
     finally:
         _places.release()
+    return body if isinstance(body, HttpResponse) else _receive(request, body)
 
 
 def _unfit(request: HttpRequest) -> HttpResponse | None:
@@ -65,23 +67,23 @@ def _coding(request: HttpRequest) -> str:
 
 
 def _read(request: HttpRequest) -> bytes | HttpResponse:
-    """The body, or the answer to somebody who does not send it. Read on a thread of its own: a read cannot be cut short."""
+    """The body, or the answer to somebody who sends it drop by drop or not to its end.
+
+    Never on a second thread with a time-out: once we had answered, the server would wait for that thread's read and, taking
+    itself for idle, start no other, so that one silent sender stopped every page.
+    """
     length = int(request.META["CONTENT_LENGTH"])
     source: IO[bytes] = request.META["wsgi.input"]
-    reading: Future[bytes] = _readers.submit(_all_of, source, length)
-    try:
-        body = reading.result(BODY_SECONDS)
-    except TooSlow:
-        # When others keep every reader waiting, this sender is not the slow one: it must try again.
-        return HttpResponse(status=503 if reading.cancel() else 408)
-    except OSError:
-        return HttpResponse(status=400)
-    return body if len(body) == length else HttpResponse(status=400)
-
-
-def _all_of(source: IO[bytes], length: int) -> bytes:
-    body = bytearray()
-    while len(body) < length and (piece := source.read(min(STEP, length - len(body)))):
+    body, deadline = bytearray(), time.monotonic() + BODY_SECONDS
+    while len(body) < length:
+        if time.monotonic() > deadline:
+            return HttpResponse(status=408)
+        try:
+            piece = source.read(min(STEP, length - len(body)))
+        except OSError:
+            return HttpResponse(status=400)
+        if not piece:
+            return HttpResponse(status=400)
         body += piece
     return bytes(body)
 

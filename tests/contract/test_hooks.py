@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import schemathesis
 import yaml
-from django.core.handlers.wsgi import WSGIHandler
 from hypothesis import HealthCheck, given, seed, settings
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.core import NotSet
 from schemathesis.specs.openapi.checks import status_code_conformance
 
+from dashboard.handler import make_application
 from messaging import models
 from messaging.states import EventState
 from messaging.views import webhooks
@@ -46,7 +46,7 @@ def receiver(settings: Any) -> Iterator[Receiver]:
 def operation(receiver: Receiver) -> Any:
     """The one operation of the description, on the product's WSGI application."""
     schema = schemathesis.openapi.from_path(DESCRIPTION)
-    schema.app = WSGIHandler()
+    schema.app = make_application()
     return schema["/hooks/catena/"]["POST"]
 
 

@@ -1,278 +1,297 @@
-"""Thousands of events, each delivered one to five times, shuffled and late, to a receiver and workers that are killed.
+"""Real web and worker processes, and events that are all true and come in any order, any number of times, between sweeps.
 
-What Catena's side came to in the end is the model: the simulator keeps it by itself, and knows nothing of our rows. One run
-has nothing but the events; in the other, sweeps read the lists at the same time, and some events never come.
+The simulated world is the model: at the end our rows say what it says, and say it once.
 """
 
-import base64
-import gzip
-import hashlib
-import hmac
-import http.client
-import json
 import os
-import queue
-import random
+import subprocess
 import sys
-import threading
 import time
-import uuid
-from collections import Counter
-from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import Random
+from statistics import median
+from threading import Event, Thread
 from typing import Any
+from uuid import UUID, uuid4
 
-import psutil
 import pytest
-from django.db import connection as database
+from django.db.models import Max, Sum
 from django.utils import timezone
 
 from messaging import models, outbox
-from messaging.simulator.changes import change_user
-from messaging.simulator.drivers import write
-from messaging.simulator.records import Event, Message
-from messaging.simulator.render import message_event
-from messaging.states import OPERATION_STATES, EventState
+from messaging.models.inbound import OPEN_STATES
+from messaging.simulator import Fault, World, changes, drivers, records, render
+from messaging.simulator.records import Message
+from messaging.states import Direction, EventState
 from messaging.verify import verify
 from tests import factories
-from tests.flows.test_two_workers import Workers, make_conversations, running
-from tests.stack import Stack, wait_for
+from tests.flows.couriers import Couriers
+from tests.flows.test_two_workers import Workers, just_read, make_conversations, running
+from tests.messaging.hooks import SECRET
+from tests.stack import ROOT, free_port, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
-EVENTS = int(os.environ.get("HONEST_EVENTS", "400"))
-SEED = int(os.environ.get("HONEST_SEED", "0")) or random.SystemRandom().randrange(1_000_000)
-SECRET = "the-secret-of-these-events-" * 2
-TALKS = 60
-COURIERS = 6
-KILLS = 2
-# A delivery that nobody took is carried again, as often as it takes: here nothing is lost on the way.
-PATIENCE = 240
+EVENTS = int(os.environ.get("HONEST_EVENTS", "1000"))
+SEED = int(os.environ.get("HONEST_SEED", "0")) or Random().randrange(1, 1_000_000)
+EVENTS_A_KILL = 400
+LOST = 0.05
+# One conversation brings forth so many messages of ours, and with their operations, receipts and the drivers so many events.
+SENDS_EACH = 8
+EVENTS_EACH = 48
+PATIENCE = 300
+SWEEPS = ("MESSAGE_SWEEP_SECONDS", "OPERATION_SWEEP_SECONDS", "DIRECTORY_SWEEP_SECONDS")
 
 
-@dataclass
-class PostOffice:
-    """Carries what the world announces, and keeps which events were acknowledged."""
+class Web:
+    """A real web process of the product, which can be killed and comes back at the same address."""
 
-    port: int
-    rng: random.Random
-    lost_share: float
-    acknowledged: set[str] = field(default_factory=set)
-    carried: Counter[int] = field(default_factory=Counter)
-    announced: int = 0
-    lost: int = 0
-    waiting: "queue.PriorityQueue[tuple[float, int, bytes, str]]" = field(default_factory=queue.PriorityQueue)
-    done: threading.Event = field(default_factory=threading.Event)
-    # Never set: a courier whose receiver is away waits a moment.
-    pause: threading.Event = field(default_factory=threading.Event)
+    def __init__(self, workers: Workers) -> None:
+        self.port, self.started, self._workers = free_port(), 0, workers
+        self._child: subprocess.Popen[bytes] | None = None
 
-    def announce(self, event: Event) -> None:
-        """Plans the deliveries of one event; called with the world's lock held."""
-        self.announced += 1
-        if self.rng.random() < self.lost_share:
-            self.lost += 1
-            return
-        body = {
-            "version": "1.0", "event_name": event.name, "data": [event.record], "webhook_id": str(uuid.UUID(int=7)),
-            "timestamp": datetime.now(UTC).isoformat(), "id": event.id,
-        }  # fmt: skip
-        for attempt in range(self.rng.randint(1, 5)):
-            due = time.monotonic() + self.rng.random() ** 3 * 8
-            packed = json.dumps({**body, "delivery_attempt": attempt + 1}, default=str).encode()
-            self.waiting.put((due, self.rng.randrange(2**60), packed, event.id))
+    def start(self) -> None:
+        self.started += 1
+        command = [
+            sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port),
+            "--workers", "1", "--blocking-threads", "4", "--no-access-log", "dashboard.wsgi:application",
+        ]  # fmt: skip
+        with (self._workers.folder / f"web-{self.started}.log").open("wb") as log:
+            # A group of its own, because the process that serves is a child of the one that is started.
+            self._child = subprocess.Popen(
+                command, cwd=ROOT, env=self._workers.environment, stdout=log, stderr=log, process_group=0
+            )
 
-    def start(self) -> list[threading.Thread]:
-        couriers = [threading.Thread(target=self._carry, daemon=True) for _ in range(COURIERS)]
-        for courier in couriers:
-            courier.start()
-        return couriers
-
-    def _carry(self) -> None:
-        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        while not (self.done.is_set() and self.waiting.empty()):
-            try:
-                due, number, body, event_id = self.waiting.get(timeout=0.1)
-            except queue.Empty:
-                continue
-            if self.done.wait(max(0.0, due - time.monotonic())) and due > time.monotonic():
-                due = 0.0  # the world has come to its end: what is left comes at once
-            status = 0
-            with suppress(OSError, http.client.HTTPException):
-                status = self._post(link, body)
-            self.carried[status] += 1
-            if status == 202:
-                self.acknowledged.add(event_id)
-            else:
-                link.close()
-                self.waiting.put((time.monotonic(), number, body, event_id))
-                self.pause.wait(0.2)
-        link.close()
-
-    def _post(self, link: http.client.HTTPConnection, body: bytes) -> int:
-        moment = datetime.now(UTC).isoformat(timespec="seconds")
-        digest = hmac.new(SECRET.encode(), moment.encode() + b"." + body, hashlib.sha256).digest()
-        headers = {
-            "Content-Type": "application/json", "Content-Encoding": "gzip", "X-Catena-Timestamp": moment,
-            "X-Catena-Signature": base64.b64encode(digest).decode(),
-        }  # fmt: skip
-        link.request("POST", "/hooks/catena/", gzip.compress(body, 1), headers)
-        answer = link.getresponse()
-        answer.read()
-        return answer.status
+    def kill(self) -> None:
+        """Nothing of it lives when this returns."""
+        if self._child is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._child.pid, 9)
+            self._child.wait(10)
 
 
-def move_on(world: Any, message: Message, rng: random.Random) -> None:
-    """One more thing happens to a message at the provider: a receipt, a correction, a withdrawal. Hold the lock."""
-    # Catena writes milliseconds, and versions of one record have times of their own.
-    now = message.updated_at = max(world.now(), message.updated_at + timedelta(milliseconds=1))
-    match rng.choice(["delivered", "read", "read", "text", "deleted"]):
-        case "delivered" if message.read_at is None:
-            message.status, message.delivered_at = "delivered", message.delivered_at or now
-        case "read":
-            message.status, message.read_at = "read", message.read_at or now
-            message.delivered_at = message.delivered_at or now
-        case "text":
-            message.text = f"{message.text} (corrected)"
-        case "deleted" if rng.random() < 0.1:
-            message.deleted_at = now
-    world.emit("message.modified", message_event(world, message), message.connection_id, message.text or "")
-
-
-def live(world: Any, talks: list[models.Conversation], rng: random.Random, office: PostOffice, author: Any) -> None:
-    """Drivers write, receipts come, people are renamed and staff answer, until enough has been announced."""
-    written: list[Message] = []
-    number = 0
-    while office.announced < EVENTS:
-        number += 1
-        talk = rng.choice(talks)
-        with world.lock:
-            match rng.randrange(10):
-                case 0 | 1 | 2:
-                    written.append(write(world, str(talk.driver.catena_id), f"{number} from the cab"))
-                case 3 if number % 3 == 0:
-                    change_user(world, str(talk.driver.catena_id), rng.choice(["ACTIVE", "INACTIVE", "ON LEAVE"]))
-                case 4 | 5 | 6 | 7 | 8 if written:
-                    message = world.messages.get(rng.choice(written).id)
-                    if message is not None:
-                        move_on(world, message, rng)
-        if number % 9 == 0:
-            outbox.compose(author, talk, f"{number} from the desk", "medium", None, uuid.uuid4(), timezone.now())
-        if number % 20 == 0:
-            office.done.wait(0.05)
-    database.close()
-
-
-def differences(world: Any) -> list[str]:
-    """Where our rows and the world differ, over every message that was written since the start."""
-    rows = {str(row.catena_id): row for row in models.Message.objects.exclude(catena_id=None)}
-    found = []
-    with world.lock:
-        theirs = [one for one in world.messages.values() if one.text and " from the " in one.text]
-        operations = dict(world.operations)
-    for one in theirs:
-        row = rows.get(one.id)
-        if row is None:
-            found.append(f"{one.text}: not here")
-            continue
-        ours = (row.text, row.record_status, row.delivered_at, row.read_at, row.deleted_at)
-        if ours != (one.text, one.status, *map(written, (one.delivered_at, one.read_at, one.deleted_at))):
-            found.append(f"{one.text}: {ours}")
-    for message in models.Message.objects.filter(state__in=OPERATION_STATES).select_related("operation"):
-        assert message.operation is not None
-        theirs_status = operations[str(message.operation.catena_id)].status
-        if message.operation.status != theirs_status:
-            found.append(f"{message.text}: {message.operation.status}, not {theirs_status}")
-    for user in models.FleetUser.objects.filter(is_driver=True):
-        if (known := world.users.get(str(user.catena_id))) and user.catena_updated_at >= known.created_at:
-            found += [f"{user}: {user.status}"] if user.status and user.status != known.status else []
-    return found
-
-
-def written(moment: datetime | None) -> datetime | None:
-    """As Catena writes it down."""
-    return moment and moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
-def shown_twice() -> list[Any]:
-    texts = models.Message.objects.filter(text__contains=" from the ").values_list("conversation_id", "text")
-    return [text for text, count in Counter(texts).items() if count > 1]
-
-
-@pytest.mark.parametrize("has_sweeps", [False, True], ids=["events alone", "sweeps beside, and a tenth lost"])
-def test_what_catena_announced_is_what_people_see(tmp_path: Path, has_sweeps: bool) -> None:
-    rng = random.Random(SEED)
-    author = factories.UserFactory(is_superuser=True, undo_seconds=0)
+@contextmanager
+def installation(tmp_path: Path, sweep_seconds: int, rng: Random, lost: float) -> Iterator[Any]:
+    """Simulator, web, one worker and couriers between them."""
     with running(tmp_path, lease=20) as (server, workers):
-        talks = make_conversations(server.world, TALKS)
-        beat = {"OPERATION_SWEEP_SECONDS": "1", "MESSAGE_SWEEP_SECONDS": "1", "DIRECTORY_SWEEP_SECONDS": "5"}
-        workers.environment |= {"CATENA_WEBHOOK_SECRET": SECRET, **(beat if has_sweeps else {})}
-        if not has_sweeps:
-            for name in ("operations", "messages", "directory"):
-                models.SyncCursor.objects.create(name=f"round {name}", started_at=timezone.now())
-        web = Stack(dsn=workers.environment["DATABASE_URL"], simulator=server, world=server.world, var=tmp_path)
-        web.settings = {"CATENA_WEBHOOK_SECRET": SECRET, "LOG_LEVEL": "WARNING"}
-        web.start_web()
-        office = PostOffice(web.port, rng, 0.1 if has_sweeps else 0.0)
-        server.world.listeners.append(office.announce)
-        began = time.monotonic()
-        for _ in range(2):
-            workers.start()
-        couriers = office.start()
-        life = threading.Thread(target=live, args=(server.world, talks, rng, office, author), daemon=True)
-        life.start()
+        workers.environment |= {name: str(sweep_seconds) for name in SWEEPS}
+        workers.environment |= {"CATENA_WEBHOOK_SECRET": SECRET, "LOG_LEVEL": "WARNING"}
+        web = Web(workers)
         try:
-            _kill_now_and_then(web, workers, office)
-            life.join(PATIENCE)
-            wait_for(lambda: not in_hand(), PATIENCE, every=0.2)
-            office.done.set()
-            for courier in couriers:
-                courier.join(PATIENCE)
-            assert not any(courier.is_alive() for courier in couriers)
-            wait_for(lambda: is_applied() and not differences(server.world), PATIENCE if has_sweeps else 60, every=0.5)
-        except AssertionError:
-            raise AssertionError(f"seed {SEED}: {differences(server.world)[:5]}\n{workers.output()[-3000:]}") from None
+            web.start()
+            with Couriers(web.port, SECRET, rng, lost) as couriers:
+                yield server, workers, web, couriers
         finally:
-            office.done.set()
-            web.stop()
-        workers.stop()
-    stored = set(models.WebhookEvent.objects.values_list("key", flat=True))
-    sys.stdout.write(
-        f"\nseed {SEED}: {office.announced} events, {office.lost} never delivered, {sum(office.carried.values())} deliveries"
-        f" {dict(office.carried)}, {time.monotonic() - began:.0f} s\n"
+            web.kill()
+
+
+def compose(author: models.User, conversations: list[models.Conversation]) -> None:
+    for number in range(SENDS_EACH):
+        for conversation in conversations:
+            text = f"{conversation.pk}:{number}"
+            outbox.compose(author, conversation, text, "medium", None, uuid4(), timezone.now())
+
+
+def live(world: World, couriers: Couriers, ours: set[str], rng: Random, enough: int) -> None:
+    """Drivers write and correct themselves, office people edit drivers, until so many events have happened."""
+    others = [user for user in world.users.values() if user.is_driver and user.id not in ours]
+    written: list[Message] = []
+    pause = Event()
+    while couriers.seen.total() < enough:
+        with world.lock:
+            choice = rng.random()
+            if choice < 0.6 or not written:
+                # Some of them on connections that we have not been told of yet.
+                written.append(drivers.write(world, rng.choice(others).id, f"On my way, number {len(written)}"))
+            elif choice < 0.8:
+                _correct(world, written.pop(rng.randrange(len(written))))
+            else:
+                _edit(world, rng.choice(others), rng)
+        pause.wait(0.002)
+
+
+def _correct(world: World, message: Message) -> None:
+    if message.id not in world.messages or message.updated_at == world.now():
+        return
+    message.text, message.updated_at = f"{message.text}, corrected", world.now()
+    world.emit("message.modified", render.message_event(world, message), message.connection_id)
+
+
+def _edit(world: World, user: records.User, rng: Random) -> None:
+    # Two versions of one record must not bear the same millisecond.
+    if user.updated_at != world.now():
+        changes.change_user(world, user.id, rng.choice(["ACTIVE", "INACTIVE"]))
+
+
+def kill_and_look(web: Web, couriers: Couriers, enough: int) -> None:
+    """Kills the receiver as the events come in; what it has acknowledged is there, whatever it had in hand."""
+    kills = max(1, enough // EVENTS_A_KILL)
+    for number in range(1, kills + 1):
+        # The last one comes when a good part is still under way.
+        wait_for(lambda number=number: len(couriers.acknowledged) > 0.6 * enough * number / kills, PATIENCE)
+        web.kill()
+        acknowledged = set(couriers.acknowledged)
+        assert acknowledged <= set(models.WebhookEvent.objects.values_list("key", flat=True))
+        web.start()
+
+
+def differences(world: World, known: set[str]) -> list[str]:
+    """What our rows say otherwise than the world, the messages of `known` left out."""
+    with world.lock:
+        return [*_of_messages(world, known), *_of_operations(world), *_of_users(world)]
+
+
+def _of_messages(world: World, known: set[str]) -> Iterator[str]:
+    rows = models.Message.objects.exclude(catena_id=None).select_related(
+        "conversation__driver", "connection", "operation"
     )
-    assert office.acknowledged <= stored, "what was acknowledged is there after the kills"
-    assert shown_twice() == []
-    assert not models.WebhookEvent.objects.filter(state=EventState.DEAD).exists()
-    assert not verify(timezone.now()).breaches
+    shown = {str(row.catena_id): row for row in rows}
+    theirs = {one.id: one for one in world.messages.values() if one.id not in known}
+    for identity, message in theirs.items():
+        row = shown.get(identity)
+        if row is None:
+            yield f"message {identity} is missing"
+        elif (ours := _shown(row)) != (should := _said(message)):
+            yield f"message {identity} is {ours}, not {should}"
+    for identity in shown.keys() - theirs.keys() - known:
+        yield f"message {identity} is nobody's"
 
 
-def in_hand() -> bool:
-    return models.Message.objects.filter(state__in=["waiting", "queued", "claimed", "posting", "unknown"]).exists()
+def _shown(row: models.Message) -> tuple[Any, ...]:
+    return (
+        row.direction, row.text, row.record_status, row.delivered_at, row.read_at, str(row.conversation.driver.catena_id),
+        str(row.connection.catena_id),
+    )  # fmt: skip
 
 
-def is_applied() -> bool:
-    return not models.WebhookEvent.objects.filter(state__in=[EventState.NEW, EventState.PARKED]).exists()
+def _said(message: Message) -> tuple[Any, ...]:
+    direction = Direction.IN if message.sent_by_driver else Direction.OUT
+    return (
+        direction, message.text, message.status, message.delivered_at, message.read_at, message.driver_id,
+        message.connection_id,
+    )  # fmt: skip
 
 
-def kill_whole(pid: int) -> None:
-    """The web server and the process that it keeps for its answers."""
-    parent = psutil.Process(pid)
-    family = [*parent.children(recursive=True), parent]
-    for one in family:
-        with suppress(psutil.NoSuchProcess):
-            one.kill()
-    psutil.wait_procs(family, timeout=10)
+def _of_operations(world: World) -> Iterator[str]:
+    """Each is bound to the one message that we wrote, and says what Catena says."""
+    ours = models.Message.objects.exclude(author=None).select_related("operation")
+    by_text = {row.text: row for row in ours}
+    if len(by_text) != len(ours):
+        yield "a text of ours is shown twice"
+    for operation in world.operations.values():
+        row = by_text[operation.text]
+        bound = row.operation
+        state = {"success": "succeeded", "failed": "failed"}[operation.status]
+        should = (operation.id, operation.status, state, operation.resource_id, {one.id for one in operation.attempts})
+        said = bound and (
+            str(bound.catena_id), bound.status, row.state, str(bound.resource_id) if bound.resource_id else None,
+            {str(one) for one in bound.logs.values_list("catena_id", flat=True)},
+        )  # fmt: skip
+        if said != should:
+            yield f"operation of {operation.text} is {said}, not {should}"
 
 
-def _kill_now_and_then(web: Stack, workers: Workers, office: PostOffice) -> None:
-    """As the world goes on: the receiver and a worker die without a word, and another takes their place."""
-    for number in range(1, KILLS + 1):
-        share = number / (KILLS + 1)
-        wait_for(lambda share=share: office.announced >= share * EVENTS, PATIENCE, every=0.05)  # type: ignore[misc]
-        kill_whole(web.children["web"].pid)
-        victim = workers.running.pop(0)
-        victim.kill()
-        victim.wait(10)
-        web.start_web()
+def _of_users(world: World) -> Iterator[str]:
+    rows = {str(row.catena_id): row for row in models.FleetUser.objects.all()}
+    for user in world.users.values():
+        if user.updated_at < world.began:
+            continue
+        row = rows.get(user.id)
+        if row is None:
+            yield f"user {user.id} is missing"
+        elif (row.status, row.is_active) != (user.status, user.is_active):
+            yield f"user {user.id} is {row.status}, not {user.status}"
+
+
+def settle(world: World, couriers: Couriers, known: set[str]) -> None:
+    """Waits until everything has arrived, everything has been applied, and nothing differs any more."""
+    wait_for(lambda: couriers.are_done, PATIENCE)
+    wait_for(lambda: not models.WebhookEvent.objects.filter(state__in=OPEN_STATES).exists(), PATIENCE)
+    with suppress(AssertionError):
+        wait_for(lambda: not differences(world, known), 60, every=0.5)
+    assert differences(world, known)[:10] == []
+
+
+@pytest.mark.parametrize(
+    ("enough", "sweep_seconds", "lost"),
+    [
+        pytest.param(EVENTS, 3, LOST, id="mixed-with-sweeps"),
+        pytest.param(EVENTS // 4, 3600, 0.0, id="by-events-alone"),
+    ],
+)
+def test_honest_events_in_any_order_end_in_what_catena_says(
+    tmp_path: Path, enough: int, sweep_seconds: int, lost: float
+) -> None:
+    rng = Random(SEED)
+    sys.stdout.write(f"\nhonest events: seed {SEED} (repeat with HONEST_SEED={SEED})\n")
+    author = factories.UserFactory(is_superuser=True, undo_seconds=0)
+    with installation(tmp_path, sweep_seconds, rng, lost) as (server, workers, web, couriers):
+        world, began = server.world, time.monotonic()
+        # What was written before anybody listened is told by no event.
+        known = set(world.messages) if lost == 0 else set()
+        just_read()
+        world.listeners.append(couriers.take)
+        conversations = make_conversations(world, max(4, enough // EVENTS_EACH))
+        world.faults.add(Fault("attempt_failure", ":3", error_type="validation"))
+        world.faults.add(Fault("attempt_failure", ":5", error_type="tsp", then_succeed=2))
+        compose(author, conversations)
         workers.start()
+        ours = {str(one.driver.catena_id) for one in conversations}
+        living = Thread(target=live, args=(world, couriers, ours, Random(SEED), enough), daemon=True)
+        living.start()
+        kill_and_look(web, couriers, enough)
+        living.join(PATIENCE)
+        wait_for(workers.are_calm, PATIENCE)
+        # The worker dies while events wait; its successor goes on with them.
+        workers.kill_all()
+        workers.running.clear()
+        workers.start()
+        settle(world, couriers, known)
+        assert couriers.acknowledged == couriers.carried
+        stored = dict(models.WebhookEvent.objects.values_list("key", "state"))
+        report(couriers, world, began)
+        assert workers.stop() == [0], workers.output()
+        assert differences(world, known)[:10] == []
+    assert stored.keys() == couriers.carried
+    assert set(stored.values()) == {EventState.DONE}
+    assert not couriers.statuses.keys() - {0, 202, 503}
+    assert couriers.seen.total() >= enough
+    assert verify(timezone.now()).breaches == []
+
+
+def report(couriers: Couriers, world: World, began: float) -> None:
+    tries = models.WebhookEvent.objects.aggregate(most=Max("tries"), all=Sum("tries"))
+    sys.stdout.write(
+        f"{couriers.seen.total()} events ({len(couriers.carried)} carried) in {couriers.statuses.total()} deliveries, "
+        f"{couriers.statuses[0]} without an answer; {len(world.operations)} sends, "
+        f"{models.Message.objects.count()} messages; {tries['all']} tries, {tries['most']} at most; "
+        f"{time.monotonic() - began:.0f} s\n"
+    )
+
+
+def test_an_event_is_applied_within_half_a_second(tmp_path: Path) -> None:
+    with installation(tmp_path, 3600, Random(SEED), 0.0) as (server, workers, _, couriers):
+        world, events = server.world, []
+        conversations = make_conversations(world, 4)
+        just_read()
+        world.listeners.append(events.append)
+        workers.start()
+        drivers_ids = [str(one.driver.catena_id) for one in conversations]
+        delays = []
+        for number in range(20):
+            with world.lock:
+                drivers.write(world, drivers_ids[number % 4], f"Number {number}")
+            event = wait_for(lambda: events.pop() if events else None, every=0.002)
+            wait_for(lambda event=event: couriers.carry_now(event) == 202)
+            delays.append(_seconds_until_shown(event))
+    # The first one waited for its worker to start.
+    delays.pop(0)
+    sys.stdout.write(f"\nacknowledged to shown: median {median(delays):.3f} s, slowest {max(delays):.3f} s\n")
+    assert median(delays) < 0.5
+
+
+def _seconds_until_shown(event: records.Event) -> float:
+    began = time.monotonic()
+    wait_for(lambda: models.Message.objects.filter(catena_id=UUID(str(event.record["id"]))).exists(), every=0.005)
+    return time.monotonic() - began

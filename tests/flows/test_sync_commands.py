@@ -50,6 +50,28 @@ def test_sync_shows_a_line_per_kind_and_a_table(catena: SimulatorServer) -> None
     assert lines[-1].endswith("seconds")
 
 
+def test_the_first_import_says_how_many_days_are_done_and_a_second_round_that_nothing_changed(
+    catena: SimulatorServer,
+) -> None:
+    label = next(one.description for one in catena.world.connections.values())
+    shown = run("sync")
+    assert f"  first import of {label}: 45 of 45 days, " in shown
+    assert "Nothing was new or different." not in shown
+    assert "first import" not in run("sync")
+
+
+def test_a_round_that_finds_nothing_new_says_so(settings: Any) -> None:
+    moment = datetime(2026, 5, 12, 14, 3, 21, tzinfo=UTC)
+    with SimulatorServer(World(now=lambda: moment, pace=Pace.instant())) as server:
+        settings.CATENA_API_URL, settings.CATENA_TOKEN_URL = server.url, server.token_url
+        settings.CATENA_CLIENT_ID, settings.CATENA_CLIENT_SECRET = server.client_id, server.client_secret
+        conf.catena_client.cache_clear()
+        first, second = run("sync"), run("sync")
+    conf.catena_client.cache_clear()
+    assert "Nothing was new or different." not in first
+    assert "Nothing was new or different." in second
+
+
 def test_sync_counts_in_place_on_a_terminal(catena: SimulatorServer) -> None:
     shown = run("sync", out=Terminal())
     assert "\r  read        1 fleets\r  read        2 fleets\r  read        3 fleets\n" in shown

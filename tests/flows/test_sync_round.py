@@ -33,7 +33,7 @@ def client(catena: SimulatorServer) -> CatenaClient:
 
 def test_one_round_brings_the_whole_account(catena: SimulatorServer, client: CatenaClient) -> None:
     told: list[tuple[str, int]] = []
-    summary = sync.full_round(client, NOW, lambda kind, read: told.append((kind, read)))
+    summary = sync.full_round(client, NOW, lambda kind, read, stage: told.append((kind, read)))
     world = catena.world
     assert (summary.stopped, summary.problems) == ("", [])
     counted = {

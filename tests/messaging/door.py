@@ -7,22 +7,23 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
-from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections
 
+from dashboard.handler import make_application
 from tests.messaging.forgeries import TYPE, Delivery
 
 
 class Receiver:
-    """Called with a delivery, tells the status of the answer."""
+    """Called with a delivery, tells the status of the answer. `source` is what the body is read from, when not from memory."""
 
     def __init__(self) -> None:
-        self._application = WSGIHandler()
+        self._application = make_application()
 
-    def __call__(self, sent: Delivery) -> int:
+    def __call__(self, sent: Delivery, source: BytesIO | None = None) -> int:
         status: list[str] = []
-        answer = self._application(_environ(sent), lambda line, headers: status.append(line))
+        environ = _environ(sent) | ({} if source is None else {"wsgi.input": source})
+        answer = self._application(environ, lambda line, headers: status.append(line))
         for _ in answer:
             pass
         answer.close()

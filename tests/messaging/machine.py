@@ -35,6 +35,7 @@ from tests.messaging.played import SEEN_SQL, Catena, Ground, Seen, changed
 
 S, O, K = MessageState, AttemptOutcome, DecisionKind  # noqa: E741
 BOUND = frozenset(OPERATION_STATES)
+ENDS = {"success": S.SUCCEEDED, "failed": S.FAILED}
 SECOND = timedelta(seconds=1)
 PICK = st.integers(0, 11)
 OUTCOME = st.sampled_from(sorted(set(O) - {O.LOST}))
@@ -107,6 +108,14 @@ class Life(RuleBasedStateMachine):
         waiting = models.SendAttempt.objects.filter(outcome__in=UNSETTLED_OUTCOMES, operation=None)
         for message_id in waiting.values_list("message_id", flat=True):
             self.expect(message_id, *BOUND)
+
+    def expect_listed(self) -> None:
+        """Whatever a listing shows to have ended has ended, also for messages that nobody looks for."""
+        for one in self.catena.operations:
+            end = ENDS.get(one.record.status) if one.is_listed else None
+            message = models.Message.objects.filter(operation__catena_id=one.record.id).first() if end else None
+            if message is not None and end is not None:
+                self.expect(message.pk, end)
 
     # Steps.
 
@@ -262,6 +271,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def look(self) -> None:
         self.expect_matches()
+        self.expect_listed()
         for message in self.rows(S.UNKNOWN):
             self.expect(message.pk, S.UNKNOWN, S.NEEDS_DECISION)
         summary = reconcile.look(self.catena, self.now)  # type: ignore[arg-type]

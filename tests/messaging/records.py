@@ -1,6 +1,7 @@
 """Bodies as Catena sends them, parsed by our own reader: what the mirror is fed in tests."""
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -45,6 +46,28 @@ def message(conversation: models.Conversation, **fields: Any) -> types.Message:
         **fields,
     }
     return types.Message.parse(_body(body))
+
+
+def group_message(connection: models.Connection, recipients: Sequence[uuid.UUID], **fields: Any) -> types.GroupMessage:
+    """A message from the office to these users."""
+    at = fields.pop("at", moment())
+    body = {
+        "id": uuid.uuid4(),
+        "connection_id": connection.catena_id,
+        "fleet_id": None,
+        "source_name": "samsara",
+        "source_id": "grp_msg_1",
+        "sender_name": "Dana Whitfield",
+        "sent_by_driver": False,
+        "message_text": "I-80 westbound is closed at exit 173",
+        "status": "sent",
+        "group_id": uuid.UUID(int=77),
+        "occurred_at": at,
+        "created_at": at,
+        "updated_at": at,
+        **fields,
+    }
+    return types.GroupMessage.parse({**_body(body), "recipient_ids": [str(one) for one in recipients]})
 
 
 def fleet(**fields: Any) -> types.Fleet:

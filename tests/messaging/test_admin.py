@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 
 READ_ONLY = [
     "message", "conversation", "operation", "gate", "fleetuser", "auditentry", "decision", "sendattempt", "look",
-    "webhookevent", "refuseddelivery", "synccursor", "verification", "webhooksubscription", "webhookwatch",
+    "webhookevent", "refuseddelivery", "groupmessage", "synccursor", "verification", "webhooksubscription", "webhookwatch",
 ]  # fmt: skip
 NEVER_ADDED = [*READ_ONLY, "connection", "fleet"]
 
@@ -55,6 +55,7 @@ def row_of(model: str, failed: models.Message) -> Any:
         "message": lambda: failed,
         "conversation": lambda: failed.conversation,
         "operation": lambda: failed.operation,
+        "groupmessage": lambda: factories.GroupAppearanceFactory(conversation=failed.conversation).group,
         "gate": lambda: models.Gate.objects.create(reason="Restored"),
         "fleetuser": lambda: failed.recipient,
         "auditentry": lambda: models.AuditEntry.objects.create(action="compose", message=failed, detail={"seq": 1}),

@@ -95,7 +95,9 @@ def test_the_shortcut_for_what_was_accepted_says_what_delivery_says(facts: dict[
     row = dict.fromkeys(
         ("operation_status", "reason", "failed_attempts", "accepted_at", "not_before", "delivered_at", "read_at"), None
     )
-    row |= dict.fromkeys(("record_status", "escalated_at", "corrected_at", "is_sent_twice", "connection_id"), None)
+    row |= dict.fromkeys(
+        ("record_status", "escalated_at", "corrected_at", "is_sent_twice", "group_size", "connection_id"), None
+    )
     row |= dict.fromkeys(("settled_by__first_name", "settled_by__last_name", "settled_by__username"), None)
     row |= {"direction": "out", "state": "succeeded", "claim_count": 1, "occurred_at": facts.get("composed_at", NOW)}
     row |= {"connection__tsp_slug": "samsara", "connection__source_name": "samsara"}

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from itertools import chain, islice
 from random import Random
 from typing import Any
@@ -19,9 +20,10 @@ import pytest
 
 from messaging import models
 from messaging.states import EventState
+from messaging.views import webhooks
 from tests.messaging import forgeries
 from tests.messaging.door import Receiver, open_receiver
-from tests.messaging.forgeries import EVENT, NAMELESS, Delivery, dump, sha256, signed
+from tests.messaging.forgeries import BODY, EVENT, NAMELESS, Delivery, dump, sha256, signed
 
 SEED = int(os.environ.get("HOOKS_SEED", "20261126"))
 BODIES = int(os.environ.get("HOOKS_BODIES", "10000"))
@@ -107,3 +109,28 @@ def test_no_hostile_body_is_accepted_or_answered_5xx_or_slow_or_grows_the_proces
     )
     assert siege.slowest[0] <= SLOWEST
     assert growth <= MOST_GROWTH
+
+
+class Drops(BytesIO):
+    """Gives a byte at a time, whatever was asked for."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(1)
+
+
+def test_a_body_that_comes_in_drops_is_read_for_two_seconds_only(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = signed(BODY)
+    assert webhooks.BODY_SECONDS == 2.0
+    monkeypatch.setattr(webhooks, "BODY_SECONDS", -1.0)
+    assert receiver(sent, Drops(sent.raw)) == 408
+    monkeypatch.setattr(webhooks, "BODY_SECONDS", 60.0)
+    assert receiver(sent, Drops(sent.raw)) == 202
+
+
+def test_a_body_that_ends_early_is_refused_and_keeps_no_place(receiver: Receiver) -> None:
+    sent = signed(BODY)
+    for _ in range(webhooks.READERS + 1):
+        assert receiver(sent, BytesIO(sent.raw[:-1])) == 400
+    assert receiver(sent) == 202

@@ -94,6 +94,13 @@ def test_an_event_of_an_unknown_connection_waits_and_has_the_directory_read(conv
     assert models.Message.objects.get().catena_id == record.id
 
 
+def test_a_new_connection_ends_the_waiting_at_once(conversation: models.Conversation) -> None:
+    event = apply(envelope("message.added", body_of(records.message(conversation, connection_id=uuid4()))))
+    process(timedelta(hours=2))
+    assert (process(), inbox.release_parked(database_clock()), process()) == (0, 1, 1)
+    assert (event.tries, state_of(event)[0], event.tries) == (1, EventState.PARKED, 3)
+
+
 def test_an_event_that_never_fits_is_dead_after_ten_tries_and_an_administrator_tries_again(
     conversation: models.Conversation,
 ) -> None:
@@ -244,9 +251,10 @@ def test_an_event_about_a_subscription_has_the_subscriptions_checked(word: str) 
 @pytest.mark.parametrize(
     "name",
     [
-        "connection_created", "connection_staled", "fleet_connection_created", "message_added", "message_modified",
-        "resource_operation_created", "resource_operation_failed", "resource_operation_succeeded", "schedule_deactivated",
-        "share_agreement_updated", "user_added", "user_modified", "user_removed", "webhook_staled",
+        "connection_created", "connection_staled", "fleet_connection_created", "group_message_added",
+        "group_message_modified", "message_added", "message_modified", "resource_operation_created",
+        "resource_operation_failed", "resource_operation_succeeded", "schedule_deactivated", "share_agreement_updated",
+        "user_added", "user_modified", "user_removed", "webhook_staled",
     ],
 )  # fmt: skip
 def test_every_example_of_the_contract_is_applied_or_waits_for_its_connection(name: str) -> None:

@@ -131,9 +131,14 @@ def test_when_nothing_can_be_stored_catena_is_asked_to_try_again(monkeypatch: py
     assert deliver(EVENT) == 503
 
 
-def test_a_receiver_with_its_hands_full_asks_catena_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhooks._places, "acquire", lambda blocking: False)
-    assert deliver(EVENT) == 503
+def test_a_receiver_with_its_hands_full_asks_catena_to_try_again() -> None:
+    for _ in range(webhooks.READERS):
+        assert webhooks._places.acquire(blocking=False)
+    try:
+        assert deliver(EVENT) == 503
+    finally:
+        webhooks._places.release(webhooks.READERS)
+    assert deliver(EVENT) == 202
 
 
 def test_a_visitors_session_is_not_looked_at(

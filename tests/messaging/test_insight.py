@@ -67,6 +67,9 @@ def every_kind_of_message(connection: models.Connection, now: datetime) -> None:
         taken(state=S.SUCCEEDED, operation_status="success", **receipt)
         factories.IncomingFactory(conversation=fresh(connection), **receipt)
         factories.IncomingFactory(conversation=fresh(connection), direction=Direction.OUT, **receipt)
+    for word in ("", "pending", "sent", "delivered", "read", "queued"):
+        for direction in Direction:
+            factories.GroupAppearanceFactory(conversation=fresh(connection), direction=direction, record_status=word)
 
 
 def gates_of(kind: str, connection: models.Connection) -> ClosedGates:

@@ -106,7 +106,7 @@ def test_applying_the_same_records_again_writes_nothing(conversation: models.Con
 
 
 @pytest.mark.parametrize("is_record_first", [True, False])
-def test_our_own_message_coming_back_is_shown_once_whatever_comes_first(
+def test_question_20_our_own_message_coming_back_is_shown_once_whatever_comes_first(
     conversation: models.Conversation, is_record_first: bool
 ) -> None:
     own = own_message(conversation, text="Dock 4 is free")
@@ -178,7 +178,7 @@ def test_two_operations_that_claim_one_record_leave_it_with_the_first(conversati
         (["relayed_by_satellite", "delivered"], "delivered"),
     ],
 )
-def test_a_status_word_never_goes_backwards(
+def test_question_21_a_status_word_never_goes_backwards(
     conversation: models.Conversation, words: list[str | None], shown: str
 ) -> None:
     record_id = uuid.uuid4()
@@ -224,7 +224,7 @@ def test_a_record_without_thread_does_not_empty_the_thread(conversation: models.
     assert (message.thread_id, message.source_thread_id) == (thread, "thr_1")
 
 
-def test_a_deleted_record_is_hidden_and_no_longer_summarised(conversation: models.Conversation) -> None:
+def test_question_25_a_deleted_record_is_hidden_and_no_longer_summarised(conversation: models.Conversation) -> None:
     kept = mirror.apply_message(records.message(conversation, message_text="Kept"))
     record_id = uuid.uuid4()
     mirror.apply_message(records.message(conversation, id=record_id, at=moment(1)))
@@ -273,7 +273,7 @@ def test_a_text_that_is_too_long_for_its_column_is_cut(conversation: models.Conv
 
 
 @pytest.mark.parametrize(("is_driver", "direction"), [(True, Direction.IN), (False, Direction.OUT)])
-def test_the_senders_role_decides_when_the_record_does_not_say(
+def test_question_19_the_senders_role_decides_when_the_record_does_not_say(
     conversation: models.Conversation, is_driver: bool, direction: Direction
 ) -> None:
     office = models.FleetUser.objects.get(connection=conversation.connection, is_driver=False)
@@ -293,7 +293,7 @@ def test_a_driver_known_by_the_providers_id_alone_is_found(conversation: models.
     assert (message.conversation, message.sender) == (conversation, conversation.driver)
 
 
-def test_a_record_that_names_nobody_is_found_by_its_thread(conversation: models.Conversation) -> None:
+def test_question_18_a_record_that_names_nobody_is_found_by_its_thread(conversation: models.Conversation) -> None:
     thread = uuid.uuid4()
     mirror.apply_message(records.message(conversation, thread_id=thread))
     nameless = mirror.apply_message(records.message(conversation, sender_id=None, thread_id=thread))

@@ -43,6 +43,14 @@ def told_lives() -> None:
         life.close_what_never_ends(0)
         life.teardown()
 
+    # A listing that is read for one send shows how another has ended.
+    life = Life()
+    life.lose(1, "Call me", False, False)
+    life.lose(0, "Call me", True, False)
+    life.report(0, "pending", -5)
+    life.find_late(0, "asked", "failed")
+    life.teardown()
+
 
 def told_ends() -> None:
     """The ends of a second try, and of a worker that dies before its first."""

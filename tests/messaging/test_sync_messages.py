@@ -9,15 +9,19 @@ import pytest
 
 from messaging import models, sync
 from messaging.catena.client import CatenaClient, CatenaConfig
+from messaging.catena.types import GroupMessageDraft
 from messaging.mirror import Change
 from messaging.simulator import Fault, Pace, SimulatorServer, World, drivers
+from messaging.sync import Summary
 from tests import factories
 from tests.messaging.conftest import client_of_server
+from tests.stack import wait_for
 
 pytestmark = pytest.mark.django_db
 
 BEGAN = datetime(2026, 5, 12, 14, 3, 21, tzinfo=UTC)
 LIST = "GET /v2/telematics/messages"
+GROUP_LIST = "GET /v2/telematics/group-messages"
 
 
 class Clock:
@@ -79,6 +83,18 @@ def is_here(message_id: str) -> bool:
     return models.Message.objects.filter(catena_id=message_id).exists()
 
 
+def announces(catena: SimulatorServer, connection: models.Connection, text: str, recipients: int = 3) -> str:
+    """The office writes to a group of drivers; returns the id that its record has by now."""
+    client = client_of_server(catena)
+    with catena.world.lock:
+        office = catena.world.dispatchers(str(connection.catena_id))[0]
+        drivers_ = catena.world.drivers(str(connection.catena_id))[:recipients]
+    draft = GroupMessageDraft(connection.catena_id, UUID(office.id), tuple(UUID(one.id) for one in drivers_), text)
+    operation = client.create_group_message(draft)
+    wait_for(lambda: catena.world.operations[str(operation.id)].resource_id)
+    return str(catena.world.operations[str(operation.id)].resource_id)
+
+
 def lists(catena: SimulatorServer) -> int:
     return catena.world.requests_seen.pop(LIST, 0)
 
@@ -114,7 +130,7 @@ def test_an_interrupted_import_goes_on_where_it_stopped(
     assert models.Message.objects.count() == len(theirs(catena, connection))
 
 
-def test_every_sweep_reads_the_last_two_hours_again(
+def test_question_16_every_sweep_reads_the_last_two_hours_again(
     catena: SimulatorServer, client: CatenaClient, connection: models.Connection, clock: Clock
 ) -> None:
     sync.messages_all(client, clock.after(seconds=1))
@@ -133,7 +149,7 @@ def test_every_sweep_reads_the_last_two_hours_again(
         (timedelta(days=5), timedelta(minutes=11), timedelta(hours=25)),
     ],
 )
-def test_a_late_message_is_seen_by_the_next_wider_window(
+def test_question_17_a_late_message_is_seen_by_the_next_wider_window(
     catena: SimulatorServer,
     client: CatenaClient,
     connection: models.Connection,
@@ -184,6 +200,20 @@ def test_every_page_is_read_and_a_failure_in_the_middle_keeps_what_came(
     sync.messages_all(client, clock.after(seconds=1))
     assert models.Message.objects.count() == total
     assert lists(catena) > total // 10
+
+
+def test_question_25_a_refused_cursor_restarts_the_same_window_once(
+    catena: SimulatorServer, connection: models.Connection, clock: Clock
+) -> None:
+    total = len(theirs(catena, connection))
+    # The eight slices before the last are empty; the second page of that one is refused.
+    catena.world.faults.add(Fault("slow", match=LIST, times=9, seconds=0.0))
+    catena.world.faults.add(Fault("refused", match=LIST, times=1, status=400))
+    summary = sync.messages_all(paging_client(catena, page_size=10), clock.after(seconds=1))
+    assert (summary.problems, models.Message.objects.count()) == ([], total)
+    catena.world.faults.add(Fault("refused", match=LIST, times=2, status=400))
+    summary = sync.messages_all(paging_client(catena, page_size=10), clock.after(seconds=30))
+    assert len(summary.problems) == 1
 
 
 def test_a_record_that_cannot_be_read_does_not_hide_the_others(
@@ -237,3 +267,67 @@ def test_one_connection_can_be_read_on_request(
     older = says(catena, connection, "This morning", clock.at - timedelta(hours=5))
     summary = sync.messages(client, connection, clock.after(seconds=1), timedelta(hours=1))
     assert (is_here(recent), is_here(older), summary.stopped) == (True, False, "")
+
+
+def test_group_messages_come_by_the_same_windows_once_for_each_recipient(
+    catena: SimulatorServer, client: CatenaClient, connection: models.Connection, clock: Clock
+) -> None:
+    sync.directory(client, clock.after())
+    sync.messages_all(client, clock.after(seconds=1))
+    record = announces(catena, connection, "I-80 is closed at exit 173")
+    summary = sync.messages_all(client, clock.after(seconds=30))
+    assert (summary.problems, summary.counts["group messages"][Change.NEW]) == ([], 1)
+    group = models.GroupMessage.objects.get(catena_id=record)
+    rows = models.Message.objects.filter(group=group)
+    assert {str(row.conversation.driver.catena_id) for row in rows} == set(catena.world.messages[record].recipient_ids)
+    assert len(rows) == 3
+    assert sync.messages_all(client, clock.after(seconds=30)).changed == 0
+
+
+def test_group_messages_are_imported_and_resumed_on_their_own(
+    catena: SimulatorServer, client: CatenaClient, connection: models.Connection, clock: Clock
+) -> None:
+    sync.directory(client, clock.after())
+    announces(catena, connection, "I-80 is closed at exit 173")
+    catena.world.faults.add(Fault("slow", match=GROUP_LIST, times=8, seconds=0.0))
+    catena.world.faults.add(Fault("server_error", match=GROUP_LIST, times=1))
+    models.Connection.objects.exclude(pk=connection.pk).update(withdrawn_at=BEGAN)
+    first = sync.messages_all(client, clock.after(seconds=1))
+    assert len(first.problems) == 1
+    done = models.SyncCursor.objects.filter(connection=connection, name__in=["message_import", "group_import"])
+    assert dict(done.values_list("name", "finished_at")) == {"message_import": clock.after(), "group_import": None}
+    catena.world.requests_seen.clear()
+    assert sync.messages_all(client, clock.after(seconds=1)).problems == []
+    assert catena.world.requests_seen[GROUP_LIST] == 2
+    assert models.GroupMessage.objects.count() == 1
+
+
+def test_a_provider_without_group_messages_is_not_asked_for_them(
+    catena: SimulatorServer, client: CatenaClient, connection: models.Connection, clock: Clock
+) -> None:
+    models.Connection.objects.update(group_support="not_implemented")
+    sync.messages_all(client, clock.after(seconds=1))
+    assert (catena.world.requests_seen[GROUP_LIST], lists(catena)) == (0, 9)
+
+
+def test_a_recipient_who_joins_later_sees_the_group_message_after_the_next_directory(
+    catena: SimulatorServer, client: CatenaClient, connection: models.Connection, clock: Clock
+) -> None:
+    announces(catena, connection, "I-80 is closed at exit 173")
+    sync.messages_all(client, clock.after(seconds=1))
+    group = models.GroupMessage.objects.get()
+    known = models.Message.objects.filter(group=group).count()
+    assert (known, group.unplaced) == (3 - group.unplaced, group.unplaced)
+    assert group.unplaced > 0
+    sync.directory(client, clock.after(seconds=1))
+    assert models.Message.objects.filter(group=group).count() == 3
+
+
+def test_the_first_import_tells_how_many_days_are_done(
+    catena: SimulatorServer, client: CatenaClient, connection: models.Connection, clock: Clock
+) -> None:
+    stages: list[str] = []
+    summary = Summary(watcher=lambda kind, read, stage: stages.append(stage))
+    sync.messages_all(client, clock.after(seconds=1), summary)
+    told = list(dict.fromkeys(stage for stage in stages if stage))
+    assert told[:9] == [f"first import of {connection}: {days} of 45 days" for days in range(5, 50, 5)]

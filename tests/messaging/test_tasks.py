@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -356,3 +357,43 @@ def test_nothing_is_claimed_once_the_process_has_been_asked_to_end(
     message.refresh_from_db()
     assert (message.state, message.fence) == (S.QUEUED, 0)
     assert outbox.drain(talk.pk, conf.catena_client()) == 1
+
+
+def parked() -> models.WebhookEvent:
+    later = timezone.now() + timedelta(hours=1)
+    return models.WebhookEvent.objects.create(key="k", event_name="message.added", state="parked", next_at=later)
+
+
+def test_a_new_connection_ends_the_waiting_of_its_events(configured: SimulatorServer) -> None:
+    event = parked()
+    rounds.sweep_directory()
+    event.refresh_from_db()
+    assert event.next_at is not None
+    assert event.next_at <= timezone.now()
+    models.WebhookEvent.objects.all().delete()
+    again = parked()
+    rounds.sweep_directory()
+    again.refresh_from_db()
+    assert again.next_at is not None
+    assert again.next_at > timezone.now(), "there was nothing new"
+
+
+@with_commits
+def test_a_sweep_that_is_asked_for_runs_out_of_turn_and_once() -> None:
+    ran: list[str] = []
+    sweeps = [rounds.Round(name, 3600.0, partial(ran.append, name)) for name in ("directory", "messages")]
+    for sweep in sweeps:
+        rounds.run_round(sweep)
+    ran.clear()
+    rounds.run_asked(sweeps)
+    assert ran == []
+    models.SyncCursor.objects.update(started_at=timezone.now() - timedelta(minutes=1))
+    for _ in range(3):
+        models.SyncCursor.objects.ask("directory")
+    models.SyncCursor.objects.filter(asked_at__isnull=False).update(asked_at=timezone.now() - timedelta(seconds=1))
+    for _ in range(3):
+        rounds.run_asked(sweeps)
+    assert ran == ["directory"]
+    models.SyncCursor.objects.ask("directory")
+    rounds.run_asked(sweeps)
+    assert ran == ["directory"], "it has begun within the last ten seconds"

@@ -14,7 +14,7 @@ import pytest
 from messaging.simulator import World
 from messaging.simulator.exchange import Request
 from messaging.simulator.server import controlled
-from tests.simulator.caller import MESSAGES, Caller, Reply, eventually
+from tests.simulator.caller import GROUPS, MESSAGES, Caller, Reply, eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +43,24 @@ def test_faults_are_added_and_cleared_from_outside(caller: Caller) -> None:
 @pytest.mark.parametrize("body", [{"kind": "gremlins"}, {"kind": "slow", "speed": 3}, "slow", [5], {}])
 def test_a_fault_that_does_not_exist_is_a_422(outsider: Caller, body: object) -> None:
     assert control(outsider, "POST", "faults", body).status == 422
+
+
+def test_an_office_can_be_made_to_write_to_a_group_and_to_withdraw_it(caller: Caller, world: World) -> None:
+    told: list[str] = []
+    world.listeners.append(lambda event: told.append(f"{event.name} {event.record['message_text']}"))
+    connection_id = next(iter(world.connections))
+    body = {"what": "group_message", "connection_id": connection_id, "text": "I-80 is closed", "recipients": 4}
+
+    assert control(caller, "POST", "change", body).status == 204
+    (listed,) = caller.get(GROUPS).json["items"]
+    assert (listed["message_text"], len(listed["recipient_ids"]), listed["deleted_at"]) == ("I-80 is closed", 4, None)
+    assert told == ["group_message.added I-80 is closed"]
+
+    withdrawn = {"what": "message_withdrawn", "message_id": listed["id"]}
+    assert control(caller, "POST", "change", withdrawn).status == 204
+    (listed,) = caller.get(GROUPS).json["items"]
+    assert listed["deleted_at"] == listed["updated_at"]
+    assert len(told) == 1
 
 
 def test_a_driver_can_be_made_to_write(caller: Caller, world: World) -> None:
