@@ -221,7 +221,8 @@ def unanswered_since_sql(alias: str) -> str:
         f"(SELECT min(i.occurred_at) FROM messaging_message i WHERE i.conversation_id = {alias}.id"  # noqa: S608 (our own words)
         " AND i.direction = 'in' AND i.deleted_at IS NULL AND i.occurred_at > coalesce((SELECT max(a.occurred_at)"
         f" FROM messaging_message a WHERE a.conversation_id = {alias}.id AND a.direction = 'out' AND a.deleted_at IS NULL"
-        f" AND a.group_id IS NULL AND NOT (a.state IN ({_sql_words(UNANSWERING_STATES)}) AND a.handled_at IS NULL)), '-infinity'))"
+        " AND a.group_id IS NULL"
+        f" AND NOT (a.state IN ({_sql_words(UNANSWERING_STATES)}) AND a.handled_at IS NULL)), '-infinity'))"
     )
 
 

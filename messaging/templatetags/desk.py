@@ -98,7 +98,8 @@ def _needs_reply(row: Row, *, is_loud: bool) -> str:
     """A chip; beside what is louder, a failure or an answer on which more hangs than that it was withdrawn, a mere tick: two
     chips would leave no room for the name.
     """
-    shown = "" if row["is_incoming"] or row["badge"].tone == Tone.NEUTRAL else badge(row["badge"])
+    is_calm = row["is_incoming"] or row["badge"].quiet or row["badge"].tone == Tone.NEUTRAL
+    shown = "" if is_calm else badge(row["badge"])
     return f"{shown}{badge(NEEDS_REPLY, 'list' if is_loud or shown else 'chip')}"
 
 

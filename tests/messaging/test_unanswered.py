@@ -133,3 +133,10 @@ def test_the_migration_fills_in_what_the_rows_at_hand_say(conversation: models.C
     assert (since(conversation), since(answered)) == (at(1), None)
     reporting = models.Connection.objects.exclude(first_receipt_at=None)
     assert [(row.pk, row.first_receipt_at) for row in reporting] == [(receipt.connection_id, at(3))]
+
+
+def test_what_was_written_to_a_group_answers_nobody(conversation: models.Conversation) -> None:
+    hear(conversation, 1)
+    factories.GroupAppearanceFactory(conversation=conversation, occurred_at=at(2))
+    conversation.summarise()
+    assert since(conversation) == at(1)
