@@ -61,8 +61,11 @@ def hear(stack: Stack, address: str, text: str) -> None:
     wait_for(lambda: stack.rows("SELECT 1 FROM messaging_message WHERE text = %s", text))
 
 
-def delays(page: Page, stack: Stack, address: str, changes: int, word: str) -> list[float]:
-    """Seconds from Catena's knowing each of a driver's messages to its standing in the open thread."""
+type Delays = list[tuple[float, float]]
+
+
+def delays(page: Page, stack: Stack, address: str, changes: int, word: str) -> Delays:
+    """Seconds from Catena's knowing each of a driver's messages to our row, and to its standing in the open thread."""
     page.goto(address)
     page.evaluate(WATCH)
     driver, rng = driver_of(stack, address), random.Random(4)
@@ -73,15 +76,19 @@ def delays(page: Page, stack: Stack, address: str, changes: int, word: str) -> l
     painted = page.evaluate("window.painted")
     with stack.world.lock:
         known = {one.id: one.created_at for one in stack.world.messages.values() if (one.text or "").startswith(word)}
-    return [painted[f"m-{key}"] / 1000 - at.timestamp() for key, at in known.items()]
+    rows = dict(stack.rows("SELECT uuid::text, extract(epoch FROM created_at)::float8 FROM messaging_message"))
+    began = {key: at.timestamp() for key, at in known.items()}
+    return [(rows[key] - at, painted[f"m-{key}"] / 1000 - at) for key, at in began.items()]
 
 
-def tell(capsys: pytest.CaptureFixture[str], found: list[float], words: str) -> float:
+def tell(capsys: pytest.CaptureFixture[str], found: Delays, words: str) -> float:
     """Prints the figure whatever the options, and answers the 95th percentile."""
-    p95 = statistics.quantiles(found, n=20)[-1]
+    stored, seen = (sorted(values) for values in zip(*found, strict=True))
+    p95 = statistics.quantiles(seen, n=20)[-1]
     with capsys.disabled():
         sys.stdout.write(
-            f"\n{words}: {len(found)} changes, visible after {statistics.median(found):.2f} s (median), {p95:.2f} s (p95),"
+            f"\n{words}: {len(found)} changes, visible after {statistics.median(seen):.2f} s (median), {p95:.2f} s (p95), of"
+            f" these {statistics.median(stored):.2f} s until our row (p95 {statistics.quantiles(stored, n=20)[-1]:.2f} s);"
             f" goal {GOAL:.0f} s; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors\n"
         )
     return p95
