@@ -191,10 +191,13 @@ def _users(records: Sequence[Any]) -> list[Change]:
     known = {
         one.catena_id: one for one in Connection.objects.filter(catena_id__in={one.connection_id for one in records})
     }
-    return [
+    changes = [
         mirror.apply_fleet_user(one, known[one.connection_id]) if one.connection_id in known else Change.SKIPPED
         for one in records
     ]
+    for connection in known.values():
+        mirror.complete_groups(connection)
+    return changes
 
 
 def _connections(records: Sequence[Any]) -> list[Change]:

@@ -152,7 +152,9 @@ def _rows(record_ids: Iterable[UUID], *, lock: bool = False) -> dict[UUID, Messa
     if lock:
         rows = rows.select_for_update(of=("self",)).order_by("pk")
     mirrored = {row.catena_id: row for row in rows.filter(catena_id__in=ids) if row.catena_id}
-    ours = rows.filter(operation__in=Operation.objects.filter(resource_id__in=ids))
+    # Asked apart: in one statement, tables without statistics (a first import) have every message read for it.
+    operations = list(Operation.objects.filter(resource_id__in=ids).values_list("pk", flat=True))
+    ours = rows.filter(operation__in=operations) if operations else []
     return mirrored | {row.operation.resource_id: row for row in ours if row.operation and row.operation.resource_id}
 
 

@@ -189,6 +189,16 @@ def test_a_user_is_mirrored_and_a_removal_has_the_directory_read(conversation: m
     assert models.FleetUser.objects.filter(catena_id=record.id, deleted_at=None).exists()
 
 
+def test_a_recipient_who_becomes_known_is_shown_the_group_messages_to_him(conversation: models.Conversation) -> None:
+    newcomer = records.user(conversation.connection, is_driver=True)
+    group = records.group_message(conversation.connection, [conversation.driver.catena_id, newcomer.id])
+    apply(envelope("group_message.added", body_of(group)))
+    shown = models.Message.objects.filter(group__catena_id=group.id)
+    assert shown.count() == 1
+    apply(envelope("user.added", body_of(newcomer)))
+    assert shown.count() == 2
+
+
 def test_a_stale_connection_says_so_at_once_until_the_directory_knows_better(conversation: models.Conversation) -> None:
     place = conversation.connection
     notice = {

@@ -53,6 +53,13 @@ def test_a_connection_that_is_no_longer_listed_makes_no_sweep_late(connection: m
     assert told()["Messages"].words == "read up to 20 s ago"
 
 
+def test_pending_operations_are_told_by_the_timetable_that_all_workers_share() -> None:
+    models.SyncCursor.objects.create(name="round operations", started_at=NOW - timedelta(seconds=4))
+    assert told() == {"Pending operations": Sweep("Pending operations", "read up to 4 s ago", "", is_late=False)}
+    models.SyncCursor.objects.update(started_at=NOW - timedelta(minutes=5))
+    assert told()["Pending operations"].is_late
+
+
 def test_a_first_import_is_told_in_days(connection: models.Connection) -> None:
     cursor("messages", connection, ago=None)
     cursor("message_import", connection, ago=None, position=NOW - timedelta(days=33))
