@@ -7,7 +7,7 @@ from typing import Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.urls import reverse
 
 from messaging.models.directory import Connection
@@ -164,7 +164,11 @@ class MessageQuerySet(models.QuerySet["Message"]):
         """What others said after the message `seen`: the driver, a colleague, somebody at the provider's own screen. Of one
         conversation, whose lock lets its messages come in the order of their ids.
         """
-        return self.filter(pk__gt=seen, deleted_at=None).exclude(author=reader).exclude(state=S.CANCELLED)
+        # The provider's record of the reader's own message, which stands for itself until its operation names it
+        own = Message.objects.filter(conversation_id=OuterRef("conversation_id"), author=reader, catena_id=None)
+        is_own = Q(direction=Direction.OUT, author=None) & Exists(own.filter(text=OuterRef("text")))
+        said = self.filter(pk__gt=seen, deleted_at=None).exclude(author=reader).exclude(state=S.CANCELLED)
+        return said.exclude(is_own)
 
 
 def needs_attention_q() -> Q:

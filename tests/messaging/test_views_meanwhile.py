@@ -119,6 +119,19 @@ def test_what_was_taken_back_holds_nothing_back(
     assert send(client, talk, seen).status_code == 303
 
 
+def test_ones_own_message_coming_back_before_its_operation_is_no_news(
+    client_of: Any, mara: models.User, talk: models.Conversation
+) -> None:
+    client = client_of(mara)
+    factories.accepted(talk, author=mara, text="On its way")
+    seen = seen_on(client, talk)
+    record = {"direction": "out", "sender": None, "sender_name": "Dana Whitfield"}
+    hear(talk, "On its way", **record)
+    assert send(client, talk, seen).status_code == 303
+    hear(talk, "Written at the provider's own screen", **record)
+    assert "Dana Whitfield wrote meanwhile" in send(client, talk, seen).content.decode()
+
+
 def test_a_late_line_with_an_old_time_is_news_all_the_same(
     client_of: Any, mara: models.User, talk: models.Conversation
 ) -> None:
