@@ -317,6 +317,13 @@ def test_older_messages_come_page_by_page(client_of: Any, mara: models.User, con
     assert bubbles(client.get(last[1], headers=HTMX).content.decode()) == [f"Text {number}" for number in range(20)]
 
 
+def test_the_place_for_problems_of_a_reply_is_empty_while_there_are_none(
+    client_of: Any, mara: models.User, conversation: models.Conversation
+) -> None:
+    """The style hides what is empty, and a blank is not."""
+    assert '<div id="composer-error"></div>' in client_of(mara).get(conversation.get_absolute_url()).content.decode()
+
+
 def test_a_click_on_a_row_brings_thread_context_title_and_poller(
     client_of: Any, mara: models.User, conversation: models.Conversation
 ) -> None:
