@@ -36,7 +36,7 @@ RENEW_AFTER_SECONDS = 60
 UNREAD_WINDOW = 200
 
 # While something is pending, and for a while after anything changed: news comes in company.
-PENDING_POLL_MS = 1300
+PENDING_POLL_MS = 1200
 # With its spread and the way there and back still within the five seconds in which an author learns of a failure.
 IDLE_POLL_MS = 3800
 # How many of a person's own failures are counted one by one.

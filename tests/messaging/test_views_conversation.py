@@ -338,7 +338,7 @@ def test_a_click_on_a_row_brings_thread_context_title_and_poller(
     assert bubbles(html) == ["At the gate"]
     assert re.search(r'<h2\s+id="thread-title"\s+tabindex="-1"[^>]*\sautofocus>Luis Ortega</h2>', html)
     assert re.search(r'data-title="Luis Ortega - Inbox - Backhaul"\s+data-unread="1"', html)
-    assert f"v=conversation&amp;scope={conversation.pk}&amp;every=1300&amp;q=show%3Dunread" in html
+    assert f"v=conversation&amp;scope={conversation.pk}&amp;every=1200&amp;q=show%3Dunread" in html
     assert "<html" not in html
 
 
