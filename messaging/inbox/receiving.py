@@ -78,8 +78,9 @@ def receive(raw: bytes, *, encoding: str | None, signature: str | None, timestam
     """Verifies a delivery and stores its event. False when the event was here before.
 
     Authentic, but not usable by us, is stored all the same, as dead and with the reason, for an administrator to process
-    again; so is what was signed too long ago, because it may be a replay: then the sweeps read what it told (contract 16,
-    row 13). Commits by itself. Raises `Refused`, `NotUsable`, and whatever the database raises.
+    again. So is what was signed too long ago: it may be somebody's replay, so it is not applied, and it may be Catena's
+    own, so it is not refused, which would lose it; the sweeps read what it told (contract 16, row 13). Commits by itself.
+    Raises `Refused`, `NotUsable`, and whatever the database raises.
     """
     secrets = settings.CATENA_WEBHOOK_SECRETS
     if not secrets:
@@ -98,7 +99,7 @@ def receive(raw: bytes, *, encoding: str | None, signature: str | None, timestam
     except errors.BadPayload as error:
         raise Refused(Cause.PACKING, str(error)) from None
     stored = _store(verified, secret_mark(secrets[verified.key]), too_old)
-    if too_old:
+    if too_old and stored:
         _ask_for_everything()
     return stored
 
@@ -119,6 +120,8 @@ def _store(verified: webhooks.Verified, signed_by: str, too_old: str) -> bool:
         }
         columns["reason"] = f"It cannot be read: {error}"[:500]
     else:
+        if too_old and WebhookEvent.objects.filter(key=event.dedupe_key).exists():
+            return False
         # What came too late must not take the place of the same event in time.
         columns |= {"key": f"late:{digest}" if too_old else event.dedupe_key, "webhook_id": event.webhook_id}
         columns |= {"event_name": storable(event.event_name or "")[:100], "body": redacted(event), "reason": too_old}

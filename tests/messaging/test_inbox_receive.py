@@ -78,6 +78,12 @@ def test_what_was_signed_too_long_ago_is_set_aside_and_read_from_the_lists() -> 
     assert models.WebhookEvent.objects.filter(state=EventState.NEW).count() == 1
 
 
+def test_an_old_copy_of_an_event_that_is_here_adds_nothing() -> None:
+    assert [deliver(EVENT), deliver(EVENT, age=timedelta(minutes=6))] == [202, 202]
+    assert models.WebhookEvent.objects.get().state == EventState.NEW
+    assert not models.SyncCursor.objects.asked().exists()
+
+
 @pytest.mark.parametrize(
     "body",
     [
