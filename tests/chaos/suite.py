@@ -37,6 +37,7 @@ def pytest(file: str, *more: str) -> tuple[str, ...]:
 Stage = tuple[Part, ...]
 SAME: tuple[Stage, ...] = (
     (Part("events", pytest("flows/test_honest_events.py"), {"HONEST_EVENTS": "5000"}),),
+    (Part("news", pytest("browser/test_news.py", "-s"), {"NEWS_CHANGES": "200"}),),
     (Part("instants", chaos("instants")), Part("restore", pytest("chaos/test_restore.py"), {"RESTORE_SENDS": "500"})),
     (Part("soak", chaos("soak")), Part("zombie", pytest("chaos/test_zombie.py"), {"ZOMBIE_TRIES": "50"})),
     (Part("mutants", chaos("mutants")),),
