@@ -105,5 +105,5 @@ def test_a_hidden_page_does_not_ask(page: Page, stack: Stack) -> None:
         "Object.defineProperty(document, 'hidden', {get: () => false, configurable: true});"
         "document.dispatchEvent(new Event('visibilitychange'))"
     )
-    page.wait_for_timeout(1500)
+    page.wait_for_timeout(800)  # before its next turn
     assert len(asked) == 1
