@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from django.db import OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 
 from messaging import inbox, mirror, models, outbox, reconcile
 from messaging.catena.client import CatenaClient
@@ -305,6 +306,45 @@ def test_a_poisonous_event_stops_nobody_else(
     deliver(envelope("message.added", body_of(good)))
     assert process() == 2
     assert models.Message.objects.get().catena_id == good.id
+
+
+def test_many_messages_cost_a_fraction_of_as_many_single_ones(conversation: models.Conversation) -> None:
+    costs = []
+    for count in (1, 40):
+        for number in range(count):
+            deliver(envelope("message.added", body_of(records.message(conversation, at=records.moment(number)))))
+        with CaptureQueriesContext(connection) as queries:
+            assert process() == count
+        costs.append(len(queries))
+    assert costs[1] < 3 * costs[0], costs
+    assert models.Message.objects.count() == 41
+
+
+def test_versions_of_one_message_that_are_due_together_end_as_the_newest(conversation: models.Conversation) -> None:
+    first = records.message(conversation, message_text="first")
+    others = [
+        records.message(conversation, id=first.id, message_text=f"version {n}", updated_at=records.moment(n))
+        for n in (3, 9, 5)
+    ]
+    for one in (first, *others, records.message(conversation)):
+        deliver(envelope("message.modified", body_of(one)))
+    assert process() == 5
+    assert models.Message.objects.get(catena_id=first.id).text == "version 9"
+    assert models.Message.objects.count() == 2
+    assert set(WebhookEvent.objects.values_list("state", flat=True)) == {EventState.DONE}
+
+
+def test_an_event_that_waits_or_cannot_be_read_keeps_none_of_its_page_waiting(
+    conversation: models.Conversation,
+) -> None:
+    deliver(envelope("message.added", body_of(records.message(conversation))))
+    deliver(envelope("message.added", body_of(records.message(conversation, connection_id=uuid4()))))
+    deliver(envelope("message.added", {"id": "no uuid"}))
+    deliver(envelope("message.added", body_of(records.message(conversation))))
+    assert process() == 4
+    assert models.Message.objects.count() == 2
+    states = WebhookEvent.objects.order_by("id").values_list("state", "tries")
+    assert list(states) == [("done", 1), ("parked", 1), ("dead", 1), ("done", 1)]
 
 
 @pytest.mark.django_db(transaction=True)
