@@ -74,7 +74,7 @@ class _Run:
         calm = time.monotonic()
         calm_seconds = self._calm()
         judged = time.monotonic()
-        self.people.close()
+        self._await_last_decision()
         case = evidence.collect(self.installation, self.writers.written + self.closers, self._errors())
         breaches = [*verdict.judge(case), *evidence.verified(self.installation)]
         ambiguous, found = verdict.recovered(case)
@@ -142,6 +142,12 @@ class _Run:
             with suppress(RuntimeError) if left > CLOSING_BEAT else nullcontext():
                 wait_until(self._is_at_rest, min(left, CLOSING_BEAT), "rest")
                 return
+
+    def _await_last_decision(self) -> None:
+        """What a person decided after all was at rest may be on its way again; it has as long as a POST takes."""
+        self.people.close()
+        with suppress(RuntimeError):  # the verdict says what still moves
+            wait_until(self._is_at_rest, CLOSING_BEAT, "rest after the last decision")
 
     def _is_at_rest(self) -> bool:
         return is_at_rest(self._url, self.options.seed)

@@ -179,6 +179,8 @@ class Soak:
         self._come_to_rest()
         self._await(self._is_all_bound, 60.0, "every accepted POST is bound once listings have caught up")
         people.close()
+        # Their last decision may have sent something again after all was at rest.
+        self._await(self._is_at_rest, 60.0, "rest after the last decision")
         self.findings += people.errors
         self.figures["decisions"] = dict(people.counts)
         return time.monotonic() - began
