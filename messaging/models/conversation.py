@@ -16,6 +16,7 @@ from messaging.models.summaries import repeat_messages
 from messaging.states import (
     ATTENTION_STATES,
     CANCELLABLE_STATES,
+    CAUSED_STATES,
     HEAD_STATES,
     LEASED_STATES,
     LIVELY_STATES,
@@ -272,6 +273,10 @@ class Message(models.Model):
     )
     error_type = models.CharField(max_length=50, blank=True)
     response_status_code = models.IntegerField(null=True)
+    # A trigger writes it whenever the reason changes.
+    cause = models.CharField(
+        max_length=200, blank=True, default="", db_default="", help_text="The reason without ids and numbers."
+    )
     settled_at = models.DateTimeField(null=True)
     settled_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
@@ -306,12 +311,16 @@ class Message(models.Model):
     is_sent_twice = models.BooleanField(
         default=False, db_default=False, help_text="Catena has two operations of this message."
     )
+    is_test = models.BooleanField(
+        default=False, db_default=False, help_text="Support's test of a connection: sent in synchronous mode."
+    )
     changed_xid = models.BigIntegerField(default=0, editable=False)
 
     objects = MessageQuerySet.as_manager()
 
     class Meta:
         ordering = ["occurred_at", "id"]
+        permissions = [("export_messages", "Can export messages as CSV")]
         constraints = [
             models.UniqueConstraint(fields=["author", "client_token"], name="message_token_once_per_author"),
             models.UniqueConstraint(fields=["conversation", "seq"], name="message_seq_once"),
@@ -391,6 +400,7 @@ class Message(models.Model):
         indexes = [
             models.Index(fields=["conversation", "occurred_at", "id"], name="message_thread"),  # conversation page
             models.Index(fields=["changed_xid"], name="message_changed"),  # live.changes_since
+            models.Index(fields=["source_id"], condition=~Q(source_id=""), name="message_source_id"),  # search
             models.Index(fields=["reply_to"], condition=Q(reply_to__isnull=False), name="message_replies"),  # mirror
             models.Index(fields=["retry_of"], condition=Q(retry_of__isnull=False), name="message_retries"),
             models.Index(fields=["send_by", "id"], condition=Q(state=S.QUEUED), name="message_due"),  # claim
@@ -416,6 +426,16 @@ class Message(models.Model):
                 condition=Q(state__in=sorted(ATTENTION_STATES)),
                 name="message_failed",
             ),
+            # Read without the table: which causes, where, how many, whom.
+            models.Index(
+                fields=["occurred_at"],
+                include=["connection", "error_type", "response_status_code", "cause", "conversation", "id"],
+                condition=Q(state__in=sorted(CAUSED_STATES)),
+                name="message_causes",
+            ),
+            models.Index(
+                fields=["settled_at"], condition=Q(state__in=sorted(CAUSED_STATES)), name="message_ended_badly"
+            ),  # the watch for incidents
             models.Index(
                 fields=["expires_at"], condition=Q(state__in=sorted(CANCELLABLE_STATES)), name="message_expiring"
             ),  # expire

@@ -1,6 +1,8 @@
 """Our POSTs, Catena's operations with their logs, people's decisions, and the gates that pause sending."""
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 from django.db.models import Q
 
@@ -36,6 +38,7 @@ class Operation(models.Model):
             models.Index(
                 fields=["resource_id"], condition=Q(resource_id__isnull=False), name="operation_of_record"
             ),  # mirror.messages
+            models.Index(fields=["source_id"], condition=~Q(source_id=""), name="operation_source_id"),  # search
             models.Index(
                 fields=["fingerprint", "catena_created_at"], condition=~Q(fingerprint=""), name="operation_by_print"
             ),  # reconcile
@@ -55,11 +58,14 @@ class OperationLog(models.Model):
     error_details = models.TextField(blank=True)
     response_status_code = models.IntegerField(null=True, blank=True)
     response_headers = models.JSONField(default=dict)
+    # What the provider calls the request, from its headers (`mirror.redaction.REQUEST_ID_NAMES`).
+    request_ids = ArrayField(models.CharField(max_length=256), default=list, blank=True, db_default=[])
     catena_created_at = models.DateTimeField()
     catena_updated_at = models.DateTimeField()
 
     class Meta:
         ordering = ["catena_created_at", "id"]
+        indexes = [GinIndex(fields=["request_ids"], name="log_request_ids")]  # search
 
     def __str__(self) -> str:
         return f"{self.status} {self.response_status_code or ''}".strip()
