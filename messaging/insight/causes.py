@@ -5,7 +5,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Max, Min, OuterRef, QuerySet, Subquery
+from django.core.exceptions import EmptyResultSet
+from django.db import connection
+from django.db.models import Count, Max, Min, QuerySet
 from django.http import QueryDict
 
 from messaging.insight.filtering import canonical_query
@@ -68,12 +70,16 @@ def groups(
     `chosen` is what `query` means to this person.
     """
     found = outgoing(user, chosen, now, gates).filter(state__in=sorted(CAUSED_STATES)).order_by()
-    rows = _with_sample(found)[: MOST_GROUPS + 1]
+    rows = _with_sample(found)
     return [_group(row, query) for row in rows[:MOST_GROUPS]], len(rows) > MOST_GROUPS
 
 
+_COUNTS = ("count", "drivers", "first_at", "last_at", "newest")
+_NAMES = (*_WHERE, *_WHY, *_COUNTS, "sample", "sample_uuid")
+
+
 def _with_sample(found: "QuerySet[Message]") -> list[dict[str, Any]]:
-    newest = Message.objects.filter(pk=OuterRef("newest"))
+    """The groups with what the newest message of each says; one more than MOST_GROUPS when there are more."""
     counted = found.values(*_WHERE, *_WHY).annotate(
         count=Count("pk"),
         drivers=Count("conversation_id", distinct=True),
@@ -81,8 +87,18 @@ def _with_sample(found: "QuerySet[Message]") -> list[dict[str, Any]]:
         last_at=Max("occurred_at"),
         newest=Max("pk"),
     )
-    told = counted.annotate(sample=Subquery(newest.values("reason")), sample_uuid=Subquery(newest.values("uuid")))
-    return list(told.order_by("-count", "-last_at", "newest")[: MOST_GROUPS + 1])
+    shown = counted.order_by("-count", "-last_at", "newest")[: MOST_GROUPS + 1]
+    try:
+        inner, parameters = shown.query.sql_with_params()
+    except EmptyResultSet:
+        return []
+    columns = ", ".join(f'"{name}"' for name in (*_WHERE, *_WHY, *_COUNTS))
+    # Joined to the groups that are shown: a subquery in the grouping itself would be asked for each failure.
+    statement = f"""SELECT g.*, m.reason, m.uuid FROM ({inner}) g ({columns})
+      JOIN messaging_message m ON m.id = g.newest ORDER BY g.count DESC, g.last_at DESC, g.newest"""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return [dict(zip(_NAMES, row, strict=True)) for row in cursor.fetchall()]
 
 
 def _group(row: dict[str, Any], query: QueryDict) -> CauseGroup:

@@ -37,7 +37,7 @@ RANGE_CHOICES = [("24h", "Last 24 hours"), ("7d", "Last 7 days"), ("30d", "Last 
 ERROR_CHOICES = [*ERROR_TYPES.items(), (NONE, "No error type")]
 LABELS = {
     "text": "Text", "status": "Status", "fleet": "Fleet", "connection": "Connection", "provider": "Provider", "range": "Time",
-    "from": "From", "to": "To", "error": "Error type", "code": "Provider's code", "priority": "Priority", "sender": "Written by",
+    "from": "From", "to": "To", "error": "Error type", "code": "Provider code", "priority": "Priority", "sender": "Written by",
     "driver": "Driver", "cause": "Cause",
 }  # fmt: skip
 

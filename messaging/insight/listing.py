@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib.postgres.search import SearchQuery
 from django.db.models import F, JSONField, Q, QuerySet, Value
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Concat
@@ -132,15 +133,15 @@ def words_q(column: str, typed: str) -> Q:
 def people_named(typed: str) -> "QuerySet[User]":
     """People with every word in their name or username."""
     label = Concat(F("first_name"), Value(" "), F("last_name"), Value(" "), F("username"))
-    return User.objects.alias(label=label).filter(words_q("label", typed)).values("pk")  # type: ignore[return-value]
+    return User.objects.alias(label_words=label).filter(words_q("label_words", typed)).values("pk")  # type: ignore[return-value]
 
 
 def _text_q(typed: str) -> Q:
     query = query_of(typed)
     if query is None:
         return Q(pk__in=[])
-    matching = RawSQL("to_tsquery('pg_catalog.simple', %s)", (query,))
-    return Q(pk__in=MessageWords.objects.filter(vector=matching).values("message"))
+    asked = SearchQuery(query, config="pg_catalog.simple", search_type="raw")
+    return Q(pk__in=MessageWords.objects.filter(vector=asked).values("message"))
 
 
 def page(user: User, chosen: OperationFilter, now: datetime, gates: ClosedGates) -> tuple[list[Row], bool]:
