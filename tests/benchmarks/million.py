@@ -216,4 +216,5 @@ def facts(connection: psycopg.Connection[Any]) -> dict[str, Any]:
         "rare": row[2].split()[-1].lower(),
         "common": "dock",
         "provider": "motive",
+        "middle": middle,
     }
