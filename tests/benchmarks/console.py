@@ -35,7 +35,8 @@ def requests(server: Server) -> dict[str, tuple[Request, float]]:
         "text, three words": "text=dock+gate+police",
     }
     vain = {
-        "status": "status=sent_twice", "code": "code=418", "sender": "sender=bench", "driver": "driver=nobody", "text": "text=zzzz",
+        "status": "status=sent_twice", "code": "code=418", "sender": "sender=bench", "driver": "driver=nobody",
+        "text": "text=zzzz",
     }  # fmt: skip
     found = {
         "first page": (Request("/ops/", contains=ROW), PAGE_MS),

@@ -276,7 +276,7 @@ def test_the_page_of_causes_shows_the_groups_and_what_can_be_done(
     assert "Foreign trouble" not in page
     assert "Credentials refused" in page
     assert failed.get_absolute_url() in page
-    assert "1 failure of 1 cause" in page
+    assert "1 failure in 1 group" in page
 
 
 def test_the_page_of_causes_without_a_failure_says_so(mara: models.User, client_of: Any) -> None:
