@@ -11,6 +11,7 @@ from messaging import live
 from messaging.models import Conversation, Message, User
 from messaging.templatetags.frame import changed_frame
 from messaging.templatetags.polling import fresh_poller, poller_element
+from messaging.views.causes import paint_causes
 from messaging.views.connections import paint_connections
 from messaging.views.conversations import paint_conversation
 from messaging.views.decide import paint_decision
@@ -35,6 +36,7 @@ PAINTERS: Mapping[str, Painter] = {
     "message": paint_message,
     "decision": paint_decision,
     "ops": paint_operations,
+    "causes": paint_causes,
     "connections": paint_connections,
     "subscriptions": paint_subscriptions,
 }
@@ -43,7 +45,7 @@ WITHOUT_NOTICES = frozenset({"connections"})
 # The page that says by itself how the webhooks fare.
 WITHOUT_HOOKS = frozenset({"subscriptions"})
 # Where a person belongs who opens the poll's address by hand.
-CANONICAL = {"ops": "operations", "connections": "connections", "subscriptions": "subscriptions"}
+CANONICAL = {"ops": "operations", "causes": "causes", "connections": "connections", "subscriptions": "subscriptions"}
 
 
 @require_safe
