@@ -16,6 +16,7 @@ from messaging.views import (
     replies,
     resend,
     restore,
+    search,
     subscriptions,
     webhooks,
 )
@@ -42,6 +43,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("settings/password/", account.ChangePassword.as_view(), name="password"),
     path("help/keys/", account.keys, name="keys"),
     path("m/<uuid:uuid>/", messages.message, name="message"),
+    path("search/", search.search, name="search"),
+    path("_f/search/", search.search_results, name="search_results"),
     path("ops/restore/", restore.restore, name="restore"),
     path("ops/webhooks/", subscriptions.subscriptions, name="subscriptions"),
     path("ops/", operations.operations, name="operations"),
