@@ -19,6 +19,7 @@ from messaging.views import (
     search,
     subscriptions,
     webhooks,
+    workbench,
 )
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -37,6 +38,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("m/<uuid:uuid>/handled/", replies.handled, name="handled"),
     path("m/<uuid:uuid>/resend/", resend.resend, name="resend"),
     path("m/<uuid:uuid>/decide/", decide.decide, name="decide"),
+    path("m/<uuid:uuid>/notes/", workbench.note, name="note"),
+    path("m/<uuid:uuid>/care/", workbench.care, name="care"),
+    path("m/<uuid:uuid>/reveal/", workbench.reveal, name="reveal"),
     path("compose/", compose.compose, name="compose"),
     path("_f/recipients/", compose.recipients, name="recipients"),
     path("settings/", account.settings, name="settings"),

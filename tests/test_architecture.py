@@ -39,6 +39,7 @@ FLOORS = {
     "messaging.insight": 5,
     "messaging.guards": 5,
     "messaging.verify": 5,
+    "messaging.workbench": 5,
     "messaging.processes": 5,
     "messaging.views": 6,
     "messaging.admin": 6,
