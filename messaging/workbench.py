@@ -8,6 +8,7 @@ from datetime import timedelta
 from django.core import signing
 from django.db import transaction
 from django.db.models import Q
+from django.utils import timezone
 
 from messaging.models import AuditEntry, Message, MessageCare, MessageNote, Role, User
 
@@ -43,16 +44,14 @@ def give(user: User, message: Message, owner: User | None, *, seen: int | None) 
 
     `seen` is the primary key of the owner whom the person saw: False, with nothing changed, when it is another one by now.
     """
+    wanted = owner.pk if owner else None
     with transaction.atomic():
         MessageCare.objects.bulk_create([MessageCare(message=message, owner=None)], ignore_conflicts=True)
-        care = MessageCare.objects.select_for_update().get(message=message)
-        if care.owner_id == (owner.pk if owner else None):
-            return True
-        if care.owner_id != seen:
-            return False
-        care.owner = owner
-        care.save(update_fields=["owner", "changed_at"])
-        _audit("care_given" if owner else "care_released", user, message, owner=owner.pk if owner else None, was=seen)
+        cares = MessageCare.objects.filter(message=message)
+        moved = wanted != seen and cares.filter(owner_id=seen).update(owner_id=wanted, changed_at=timezone.now())
+        if not moved:
+            return cares.filter(owner_id=wanted).exists()
+        _audit("care_given" if owner else "care_released", user, message, owner=wanted, was=seen)
     return True
 
 
