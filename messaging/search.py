@@ -5,7 +5,7 @@ All statements of one question share its time, so that no question, however host
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from operator import itemgetter
@@ -82,6 +82,8 @@ _SHOWN = (
     "id", "uuid", "text", "sender_name", "created_at", "conversation__driver__name", "connection__description",
     *DELIVERY_COLUMNS,
 )  # fmt: skip
+
+Rows = list[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +174,15 @@ def look_up(user: User, text: str, now: datetime, gates: ClosedGates, seconds: f
     if not words:
         return Answer(())
     clock = _Clock(seconds)
-    ids = clock.run(lambda: _ids(user, asked), {})
-    drivers = clock.run(lambda: _drivers(user, asked, words), [])
+    ids: dict[int, str] = clock.run(lambda: _ids(user, asked), {})
+    drivers: Rows = clock.run(lambda: _drivers(user, asked, words), [])
     question = _question(asked)
-    matches = clock.run(lambda: _matches(user, question), [])
+    matches: list[tuple[int, datetime]] = clock.run(lambda: _matches(user, question), [])
     said = [one for one, _ in sorted(matches, key=itemgetter(1, 0), reverse=True)[:MOST_SHOWN]]
     if len(matches) > MOST_COUNTED:
         said = clock.run(lambda: _latest(user, question), said)
     wanted = [*ids, *(one for one in said if one not in ids)]
-    shown = clock.run(lambda: _messages(user, wanted, now, gates), {})
+    shown: dict[int, MessageHit] = clock.run(lambda: _messages(user, wanted, now, gates), {})
     by_id = [_named(shown[one], label) for one, label in ids.items() if one in shown]
     messages = sorted((shown[one] for one in said if one in shown), key=lambda hit: (hit.at, hit.id), reverse=True)
     return Answer(
@@ -250,7 +252,7 @@ def _ids(user: User, asked: str) -> dict[int, str]:
         return {row[0]: places[row[1]][0] for row in cursor.fetchall()}
 
 
-def _drivers(user: User, asked: str, words: Iterable[str]) -> list[dict[str, Any]]:
+def _drivers(user: User, asked: str, words: Iterable[str]) -> Rows:
     """Those whose name and user name hold every word, or whose phone number has these digits; the likeliest first."""
     digits_of = Func(F("phone_number"), Value(r"\D"), Value(""), Value("g"), function="regexp_replace")
     named = Q()
@@ -281,15 +283,14 @@ def _drivers(user: User, asked: str, words: Iterable[str]) -> list[dict[str, Any
         )
         .order_by("place", F("last_at").desc(nulls_last=True), "name", "id")
     )
-    return list(
-        rows.values(
-            "name", "username", "phone_number", "catena_id", "deleted_at", "talk", "last_at", "total",
-            "connection__description", "connection__tsp_slug", "connection__source_name",
-        )[:MOST_SHOWN]
-    )  # fmt: skip
+    listed: Iterable[Mapping[str, Any]] = rows.values(
+        "name", "username", "phone_number", "catena_id", "deleted_at", "talk", "last_at", "total",
+        "connection__description", "connection__tsp_slug", "connection__source_name",
+    )[:MOST_SHOWN]  # fmt: skip
+    return list(listed)
 
 
-def _driver_hit(row: dict[str, Any]) -> DriverHit:
+def _driver_hit(row: Mapping[str, Any]) -> DriverHit:
     return DriverHit(
         name=row["name"],
         username=row["username"],
@@ -308,7 +309,8 @@ def _matches(user: User, question: str | None) -> list[tuple[int, datetime]]:
     sql = f"SELECT w.message_id, w.occurred_at {_matching_sql(user)} LIMIT {MOST_COUNTED + 1}"
     with connection.cursor() as cursor:
         cursor.execute(sql, {"question": question, "user": user.pk})
-        return cursor.fetchall()
+        rows: list[tuple[int, datetime]] = cursor.fetchall()
+    return rows
 
 
 def _latest(user: User, question: str | None) -> list[int]:
@@ -337,7 +339,7 @@ def _messages(user: User, ids: Iterable[int], now: datetime, gates: ClosedGates)
     return {row["id"]: _message_hit(row, delivery_of(row, now, gates)) for row in known.values(*_SHOWN)}
 
 
-def _message_hit(row: dict[str, Any], badge: Badge) -> MessageHit:
+def _message_hit(row: Mapping[str, Any], badge: Badge) -> MessageHit:
     return MessageHit(
         id=row["id"],
         address=f"/m/{row['uuid']}/",
@@ -354,6 +356,6 @@ def _named(hit: MessageHit, label: str) -> MessageHit:
     return replace(hit, found_by=label)
 
 
-def _connection_label(row: dict[str, Any]) -> str:
+def _connection_label(row: Mapping[str, Any]) -> str:
     own = row["connection__description"]
     return str(own or provider_name(row["connection__tsp_slug"] or row["connection__source_name"] or ""))

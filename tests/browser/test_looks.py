@@ -23,6 +23,7 @@ def pages(stack: Stack) -> dict[str, str]:
         "inbox": "/", "attention": "/?show=attention", "conversation": healthy_conversation(stack), "compose": "/compose/",
         "message": f"/m/{failed}/", "resend": f"/m/{failed}/resend/", "operations": "/ops/", "connections": "/connections/",
         "connection": f"/connections/{connection}/", "settings": "/settings/", "keys": "/help/keys/",
+        "search": "/search/", "found": "/search/?q=a", "nothing": "/search/?q=zzzz",
         "missing": "/nowhere/",
     }  # fmt: skip
 
