@@ -18,8 +18,10 @@ from messaging.views import (
     resend,
     restore,
     saved,
+    search,
     subscriptions,
     webhooks,
+    workbench,
 )
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -38,12 +40,17 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("m/<uuid:uuid>/handled/", replies.handled, name="handled"),
     path("m/<uuid:uuid>/resend/", resend.resend, name="resend"),
     path("m/<uuid:uuid>/decide/", decide.decide, name="decide"),
+    path("m/<uuid:uuid>/notes/", workbench.note, name="note"),
+    path("m/<uuid:uuid>/care/", workbench.care, name="care"),
+    path("m/<uuid:uuid>/reveal/", workbench.reveal, name="reveal"),
     path("compose/", compose.compose, name="compose"),
     path("_f/recipients/", compose.recipients, name="recipients"),
     path("settings/", account.settings, name="settings"),
     path("settings/password/", account.ChangePassword.as_view(), name="password"),
     path("help/keys/", account.keys, name="keys"),
     path("m/<uuid:uuid>/", messages.message, name="message"),
+    path("search/", search.search, name="search"),
+    path("_f/search/", search.search_results, name="search_results"),
     path("ops/restore/", restore.restore, name="restore"),
     path("ops/webhooks/", subscriptions.subscriptions, name="subscriptions"),
     path("ops/", operations.operations, name="operations"),

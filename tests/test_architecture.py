@@ -40,6 +40,7 @@ FLOORS = {
     "messaging.guards": 5,
     "messaging.saved": 5,
     "messaging.verify": 5,
+    "messaging.workbench": 5,
     "messaging.processes": 5,
     "messaging.views": 6,
     "messaging.admin": 6,

@@ -20,7 +20,7 @@ HANDLED_BY_PEOPLE = frozenset({"failed", "not_sent", "expired", "late", "sent_af
 
 _LOG = ("catena_id", "status", "error_type", "error_details", "response_status_code", "response_headers")
 _PERSON = {"first": "user__first_name", "last": "user__last_name", "login": "user__username"}
-_POST = ("id", "outcome", "http_status", "error_class", "error_text", "looks")
+_POST = ("id", "outcome", "http_status", "error_class", "error_text", "looks", "worker", "body_sha256")
 _POST_TIMES = {
     "began": "posting_at", "ended": "finished_at", "looked": "looked", "next": "next_look_at", "operation": "operation_id",
     "found": "operation__catena_created_at",
@@ -61,6 +61,8 @@ class Post:
     next_look_at: datetime | None = None
     found_at: datetime | None = None
     is_second: bool = False
+    worker: str = ""
+    body_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,8 @@ def _post(row: Mapping[str, Any], operation_id: int | None) -> Post:
         looked_at=_moment(row["looked"]),
         next_look_at=_moment(row["next"]),
         found_at=_moment(row["found"]),
+        worker=row["worker"],
+        body_sha256=row["body_sha256"],
         is_second=row["operation"] is not None and row["operation"] != operation_id,
     )
 

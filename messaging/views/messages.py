@@ -17,6 +17,7 @@ from messaging.insight.timeline import timeline
 from messaging.models import Message, User, message_delivery
 from messaging.models.outlook import ClosedGates
 from messaging.states import CANCELLABLE_STATES, RESENDABLE_STATES, UNDECIDED_STATES, Direction, Tone
+from messaging.views.bench import bench
 from messaging.views.painting import Paint
 from messaging.views.paused import of_connection
 from messaging.views.person import PersonRequest
@@ -26,16 +27,20 @@ TEMPLATE = "messaging/message_detail.html"
 
 @require_safe
 def message(request: PersonRequest, uuid: UUID) -> HttpResponse:
-    """Everything known of one message. Two queries: the look and the story."""
+    """Everything known of one message. For a reader the look, the story, notes and owner; at most eight queries."""
+    return page(request, uuid)
+
+
+def page(request: PersonRequest, uuid: UUID, status: int = 200, **typed: str) -> HttpResponse:
+    """The page, with what was typed into it and refused."""
     request.glance = live.glance(request.user)
     story = _story(request.user, request.glance.gates, uuid=uuid)
     if story is None:
         raise Http404
     place = {"view": "page"} if story.is_over else {"view": "message", "scope": story.message.pk}
     paused = of_connection(request.glance.gates, story.message.connection)
-    return render(
-        request, TEMPLATE, {**_context(request.user, story), "section": "operations", "paused": paused, **place}
-    )
+    context = {**_context(request.user, story), **bench(request, story), "section": "operations", "paused": paused}
+    return render(request, TEMPLATE, {**context, **place, **typed}, status=status)
 
 
 def _story(user: User, gates: ClosedGates, **key: Any) -> Story | None:

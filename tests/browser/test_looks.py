@@ -25,6 +25,7 @@ def pages(stack: Stack) -> dict[str, str]:
         "console": "/ops/?range=all&code=503&priority=x&cause=none",
         "causes": "/ops/causes/?range=all", "views": "/ops/views/?code=503", "connections": "/connections/",
         "connection": f"/connections/{connection}/", "settings": "/settings/", "keys": "/help/keys/",
+        "search": "/search/", "found": "/search/?q=a", "nothing": "/search/?q=zzzz",
         "missing": "/nowhere/",
     }  # fmt: skip
 
