@@ -13,12 +13,12 @@ from tests import factories
 
 @pytest.hookimpl(tryfirst=True)  # before the distribution reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The browser tests share one running product, so one worker runs them all. What takes long comes first, so that no
-    worker is left alone with it at the end.
+    """The browser tests of a file run in one worker, because they share a running product. What takes long comes first, so
+    that no worker is left alone with it at the end.
     """
     for item in items:
         if "browser" in item.keywords:
-            item.add_marker(pytest.mark.xdist_group("browser"))
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     items.sort(key=_rank)
 
 
