@@ -219,8 +219,7 @@ WORKER_THREADS = env.integer("WORKER_THREADS", 8, least=1)
 ALERT_EMAILS = env.words("ALERT_EMAILS")
 ALERT_WEBHOOK_URL = env.secret("ALERT_WEBHOOK_URL")
 ALERT_WEBHOOK_SECRET = env.secret("ALERT_WEBHOOK_SECRET")
-EMAIL_URL = env.secret("EMAIL_URL")
-MAILERS = {"default": mail.from_url(EMAIL_URL) if EMAIL_URL else mail.from_variables(env)}
+MAILERS = {"default": mail.from_url(env.secret("EMAIL_URL", "smtp://localhost"))}
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "backhaul@localhost")
 
 # Log lines: one per event, with ids; the libraries that would write tokens stay silent below WARNING

@@ -355,7 +355,9 @@ def _closed(gates: str | None) -> ClosedGates:
 def _incidents(packed: str | None) -> list[OpenIncident]:
     if packed is None:
         return []
-    return [OpenIncident(*facts, datetime.fromtimestamp(float(since), UTC)) for *facts, since in json.loads(packed)]
+    return [
+        OpenIncident._make((*facts, datetime.fromtimestamp(float(since), UTC))) for *facts, since in json.loads(packed)
+    ]
 
 
 def _moment(epoch: float | None) -> datetime | None:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import connection as database
-from django.db.models import Count, Max, Q
+from django.db.models import Count, Max, Q, QuerySet
 
 from messaging.models import Incident, Message
 from messaging.states import CAUSED_STATES, Direction, MessageState
@@ -75,7 +75,7 @@ def accepted_since(incident: Incident, since: datetime, now: datetime, most: int
     return _accepted(since, now).filter(place(incident))[:most].count()
 
 
-def _accepted(since: datetime, now: datetime) -> Any:
+def _accepted(since: datetime, now: datetime) -> "QuerySet[Message]":
     return Message.objects.filter(
         direction=Direction.OUT,
         state=MessageState.SUCCEEDED,

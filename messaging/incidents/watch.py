@@ -9,6 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -120,7 +121,7 @@ def _widen(incident: Incident, others: Iterable[Incident], qualified: Sequence[G
     first = min([incident.first_failed_at, *(group.first_at for group in qualified)])
     try:
         with transaction.atomic():
-            still = Incident.objects.open().filter(pk=incident.pk, connection_id=incident.connection_id)
+            still = Incident.objects.open().filter(pk=incident.pk, connection=incident.connection)
             if not still.update(connection=None, first_failed_at=first):
                 return
             enter(incident, Kind.WIDENED, now, f"The same fails on other connections of {incident.provider}.")
@@ -162,13 +163,13 @@ def _is_of(group: Group, incident: Incident) -> bool:
 def _count(incident: Incident, last_at: datetime) -> None:
     """Brings the figures up to date. Writes only what differs: each write is news for every open page."""
     known = {"failures": incident.failures, "drivers": incident.drivers, "last_failed_at": incident.last_failed_at}
-    now_known = figures(incident, max(last_at, incident.last_failed_at))
-    if now_known["last_failed_at"] is None or now_known == known:
+    found: dict[str, Any] = figures(incident, max(last_at, incident.last_failed_at))
+    if found["last_failed_at"] is None or found == known:
         incident.last_failed_at = known["last_failed_at"]
         return
-    Incident.objects.open().filter(pk=incident.pk).update(**now_known)
-    incident.failures, incident.drivers = now_known["failures"], now_known["drivers"]
-    incident.last_failed_at = now_known["last_failed_at"]
+    Incident.objects.open().filter(pk=incident.pk).update(**found)
+    incident.failures, incident.drivers = found["failures"], found["drivers"]
+    incident.last_failed_at = found["last_failed_at"]
 
 
 def _propose_closing(incident: Incident, now: datetime) -> None:

@@ -26,6 +26,7 @@ from messaging.mirror.redaction import storable_text
 from messaging.models import Connection, User
 from messaging.models.outlook import ClosedGates
 from messaging.states import SITUATIONS, Priority
+from messaging.views.incident_words import bar_context
 from messaging.views.person import PersonRequest
 
 TEMPLATE = "messaging/operation_list.html"
@@ -45,6 +46,7 @@ def operations(request: PersonRequest) -> HttpResponse:
     """The page: figures, filter and one page of rows."""
     request.glance = live.glance(request.user)
     context = {**_list_context(request), **_figures_context(figures(request.user)), **_watch_context(request.user)}
+    context |= bar_context(request.user)
     return render(request, TEMPLATE, {**context, "section": "operations"})
 
 
