@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.db import connection as database
 from django.db.models import Count, Max, Q, QuerySet
@@ -93,22 +93,31 @@ def place(incident: Incident) -> Q:
     return Q(connection__source_name=incident.source_name)
 
 
-def affected(incident: Incident) -> Q:
-    """The incident's messages: the failures of its cause in its place, from its first to its last one."""
+def affected(incident: Incident, until: datetime | None = None) -> Q:
+    """The incident's messages: the failures of its cause in its place, from its first to its last one, or `until` then."""
     return place(incident) & Q(
         state__in=sorted(CAUSED_STATES),
         error_type=incident.error_type,
         response_status_code=incident.response_status_code,
         settled_at__gte=incident.first_failed_at,
-        settled_at__lte=incident.last_failed_at,
+        settled_at__lte=until or incident.last_failed_at,
         is_test=False,
     )
 
 
-def figures(incident: Incident, until: datetime) -> dict[str, Any]:
-    """`failures`, `drivers` and `last_failed_at` of the incident, with what failed until then. One query."""
-    incident.last_failed_at = until
-    found = Message.objects.filter(affected(incident))
-    return found.order_by().aggregate(
-        failures=Count("id"), drivers=Count("conversation_id", distinct=True), last_failed_at=Max("settled_at")
+class Figures(NamedTuple):
+    """What an incident repeats of its messages."""
+
+    failures: int
+    drivers: int
+    last_failed_at: datetime | None
+
+
+def figures(incident: Incident, until: datetime) -> Figures:
+    """Those of everything that failed until then. One query."""
+    found = Message.objects.filter(affected(incident, until)).order_by()
+    return Figures(
+        **found.aggregate(
+            failures=Count("id"), drivers=Count("conversation_id", distinct=True), last_failed_at=Max("settled_at")
+        )
     )

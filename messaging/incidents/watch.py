@@ -9,7 +9,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
@@ -100,8 +99,7 @@ def open_incident(qualified: Sequence[Group], connection_id: int | None, now: da
         alert_left=ways(),
         alert_due_at=now if ways() else None,
     )
-    for name, value in figures(incident, incident.last_failed_at).items():
-        setattr(incident, name, value)
+    incident.failures, incident.drivers, _ = figures(incident, incident.last_failed_at)
     try:
         with transaction.atomic():
             incident.save(force_insert=True)
@@ -162,14 +160,12 @@ def _is_of(group: Group, incident: Incident) -> bool:
 
 def _count(incident: Incident, last_at: datetime) -> None:
     """Brings the figures up to date. Writes only what differs: each write is news for every open page."""
-    known = {"failures": incident.failures, "drivers": incident.drivers, "last_failed_at": incident.last_failed_at}
-    found: dict[str, Any] = figures(incident, max(last_at, incident.last_failed_at))
-    if found["last_failed_at"] is None or found == known:
-        incident.last_failed_at = known["last_failed_at"]
+    known = (incident.failures, incident.drivers, incident.last_failed_at)
+    found = figures(incident, max(last_at, incident.last_failed_at))
+    if found.last_failed_at is None or found == known:
         return
-    Incident.objects.open().filter(pk=incident.pk).update(**found)
-    incident.failures, incident.drivers = found["failures"], found["drivers"]
-    incident.last_failed_at = found["last_failed_at"]
+    Incident.objects.open().filter(pk=incident.pk).update(**found._asdict())
+    incident.failures, incident.drivers, incident.last_failed_at = found.failures, found.drivers, found.last_failed_at
 
 
 def _propose_closing(incident: Incident, now: datetime) -> None:
