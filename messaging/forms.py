@@ -6,9 +6,11 @@ from zoneinfo import available_timezones
 
 from django import forms
 from django.conf import settings
+from django.http import QueryDict
 
 from messaging.access import caretakers
 from messaging.incidents import LONGEST_NOTE, SNOOZES
+from messaging.insight.filtering import LONGEST_QUERY, canonical_query
 from messaging.mirror.redaction import storable, storable_text
 from messaging.models import Conversation, FleetUser, Message, Theme, User, WebhookWork
 from messaging.states import DecisionKind, Priority
@@ -151,6 +153,43 @@ class UnlockForm(forms.Form):
 
     def clean_reason(self) -> str:
         return storable_text(self.cleaned_data["reason"])
+
+
+class ViewForm(forms.Form):
+    """A filter of the operations list, to be kept under a name."""
+
+    name = forms.CharField(
+        max_length=60,
+        error_messages={
+            "required": "Give the view a name.",
+            "max_length": "The name is too long. Shorten it to %(limit_value)d characters.",
+        },
+    )
+    query = forms.CharField(
+        max_length=LONGEST_QUERY,
+        error_messages={
+            "required": "Choose a filter first: a view without one is the whole list.",
+            "max_length": "This filter is too long to be kept. Leave something out.",
+        },
+    )
+    is_shared = forms.BooleanField(required=False)
+
+    def clean_name(self) -> str:
+        name = " ".join(storable(self.cleaned_data["name"]).split())
+        if not name:
+            raise forms.ValidationError(self.fields["name"].error_messages["required"])
+        return name
+
+    def clean_query(self) -> str:
+        query = canonical_query(QueryDict(self.cleaned_data["query"]))
+        for is_wrong, word in ((not query, "required"), (len(query) > LONGEST_QUERY, "max_length")):
+            if is_wrong:
+                raise forms.ValidationError(self.fields["query"].error_messages[word])
+        return query
+
+    @property
+    def problems(self) -> list[str]:
+        return [str(error) for errors in self.errors.values() for error in errors]
 
 
 def time_zones() -> list[tuple[str, list[tuple[str, str]]]]:

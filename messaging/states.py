@@ -67,9 +67,9 @@ ATTENTION_STATES = frozenset({S.FAILED, S.REJECTED, S.EXPIRED, S.NEEDS_DECISION}
 REPEATABLE_STATES = frozenset({S.REJECTED, S.CANCELLED, S.EXPIRED})
 # Nothing of these reached the driver for all that is known, so they answer nobody until a person takes care of it.
 UNANSWERING_STATES = frozenset({S.FAILED, S.REJECTED, S.EXPIRED, S.CANCELLED, S.CLOSED_NOT_SENT})
-# A failure that may be sent once more, as a new message that is linked to it.
 # Failures with a cause upstream: refused by Catena, or given up by the provider.
 CAUSED_STATES = frozenset({S.FAILED, S.REJECTED})
+# A failure that may be sent once more, as a new message that is linked to it.
 RESENDABLE_STATES = frozenset({S.FAILED, S.REJECTED, S.EXPIRED})
 # Something may still change on the screen within seconds. An urgent message that stays here too long escalates.
 LIVELY_STATES = frozenset({S.WAITING, S.QUEUED, S.CLAIMED, S.POSTING, S.ACCEPTED, S.UNKNOWN})

@@ -4,6 +4,7 @@ from django.urls import URLPattern, URLResolver, path
 
 from messaging.views import (
     account,
+    causes,
     compose,
     connections,
     conversations,
@@ -17,6 +18,7 @@ from messaging.views import (
     replies,
     resend,
     restore,
+    saved,
     subscriptions,
     webhooks,
 )
@@ -50,6 +52,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("ops/incidents/<uuid:uuid>/act/", incidents.incident_act, name="incident_act"),
     path("ops/", operations.operations, name="operations"),
     path("_f/ops/rows/", operations.operations_rows, name="operations_rows"),
+    path("ops/causes/", causes.causes, name="causes"),
+    path("_f/ops/causes/", causes.causes_rows, name="causes_rows"),
+    path("ops/views/", saved.saved_views, name="saved_views"),
+    path("ops/views/<int:pk>/", saved.saved_view, name="saved_view"),
     path("connections/", connections.connections, name="connections"),
     path("connections/gate/", gates.credential_gate, name="credential_gate"),
     path("connections/<uuid:uuid>/", connections.connection, name="connection"),

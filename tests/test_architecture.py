@@ -39,6 +39,7 @@ FLOORS = {
     "messaging.threads": 5,
     "messaging.insight": 5,
     "messaging.guards": 5,
+    "messaging.saved": 5,
     "messaging.verify": 5,
     "messaging.processes": 5,
     "messaging.views": 6,

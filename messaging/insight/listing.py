@@ -4,14 +4,17 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import JSONField, Q, QuerySet
+from django.contrib.postgres.search import SearchQuery
+from django.db.models import F, JSONField, Q, QuerySet, Value
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Concat
 
 from messaging.insight.figures import figures_sql
 from messaging.insight.situations import ATTENTION, situation_q
-from messaging.models import Message, User
+from messaging.models import Connection, Conversation, Message, MessageWords, User
 from messaging.models.directory import provider_name
 from messaging.models.outlook import DELIVERY_COLUMNS, ClosedGates, delivery_of
+from messaging.models.wording import query_of
 
 Row = dict[str, Any]
 Key = tuple[datetime, int]
@@ -19,6 +22,8 @@ PAGE_SIZE = 50
 # Unhandled failures that the unfiltered list shows on top; the rest is one link away.
 MOST_ATTENTION = 20
 SNIPPET_LENGTH = 160
+# So many keys stand in a statement as numbers.
+MOST_KEYS = 5000
 # How far back the list looks, by the word in the URL; None looks at everything.
 RANGES: dict[str, timedelta | None] = {
     "24h": timedelta(hours=24),
@@ -27,6 +32,9 @@ RANGES: dict[str, timedelta | None] = {
     "all": None,
 }
 USUAL_RANGE = "7d"
+# What stands for "it has none" in the fields whose emptiness means "any".
+NONE = "none"
+NO_CODE = 0
 
 _COLUMNS = (
     *DELIVERY_COLUMNS,
@@ -38,15 +46,26 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class OperationFilter:
-    """What the list shows; empty means everything. `status` is a situation's key or `attention` or `pending`."""
+    """What the list shows; empty means everything. `status` is a situation's key or one of the wider words.
+
+    `error`, `code` and `cause` are exact, with NONE or NO_CODE for "it has none"; `sender` and `driver` are words of a name;
+    `text` is words of the message. With `since` or `until`, `span` says nothing.
+    """
 
     status: str = ""
     fleet_id: int | None = None
     connection_id: int | None = None
+    provider: str = ""
     priority: str = ""
     error: str = ""
     code: int | None = None
+    cause: str = ""
+    sender: str = ""
+    driver: str = ""
+    text: str = ""
     span: str = USUAL_RANGE
+    since: datetime | None = None
+    until: datetime | None = None
     before: Key | None = None  # keyset: time and id of the last row of the page before
     after: Key | None = None  # keyset backwards: the first row of the page after
 
@@ -58,22 +77,103 @@ class OperationFilter:
 
 
 def outgoing(user: User, chosen: OperationFilter, now: datetime, gates: ClosedGates) -> "QuerySet[Message]":
-    """The messages that the filter means, without order and page."""
-    found = Message.objects.visible_to(user).outgoing().filter(deleted_at=None)
-    reach = RANGES[chosen.span]
-    if reach is not None:
-        found = found.filter(occurred_at__gt=now - reach)
+    """The messages that the filter means, without order and page.
+
+    Asks one small query first when `driver`, `sender` or `text` is chosen: what stands in the statement as numbers lets the
+    database see how few there are, where a subquery has it walk through all messages to find none.
+    """
+    found = Message.objects.visible_to(user).outgoing().filter(_time_q(chosen, now), deleted_at=None)
     if chosen.status:
         found = found.filter(situation_q(chosen.status, now, gates))
-    if chosen.fleet_id is not None:
-        found = found.filter(connection__fleet_id=chosen.fleet_id)
-    plain = {
+    if chosen.provider:
+        found = found.filter(connection__in=Connection.objects.filter(provider_q(chosen.provider)))
+    return found.filter(**_plain(chosen), **few(_named(user, chosen, now)))
+
+
+def _time_q(chosen: OperationFilter, now: datetime) -> Q:
+    since, reach = chosen.since, RANGES[chosen.span]
+    if since is None and chosen.until is None and reach is not None:
+        since = now - reach
+    asked = Q() if since is None else Q(occurred_at__gte=since)
+    return asked if chosen.until is None else asked & Q(occurred_at__lt=chosen.until)
+
+
+def _plain(chosen: OperationFilter) -> dict[str, Any]:
+    """The fields that are equal to a column."""
+    wanted: dict[str, Any] = {
+        "connection__fleet_id": chosen.fleet_id,
         "connection_id": chosen.connection_id,
-        "priority": chosen.priority,
-        "error_type": chosen.error,
-        "response_status_code": chosen.code,
+        "priority": chosen.priority or None,
+        "error_type": _or_none(chosen.error),
+        "cause": _or_none(chosen.cause),
+        "response_status_code": chosen.code or None,
     }
-    return found.filter(**{name: value for name, value in plain.items() if value not in ("", None)})
+    plain = {name: value for name, value in wanted.items() if value is not None}
+    return plain | ({"response_status_code": None} if chosen.code == NO_CODE else {})
+
+
+def _or_none(word: str) -> str | None:
+    """What a column must be: None for anything, empty for "it has none"."""
+    return ("" if word == NONE else word) if word else None
+
+
+def provider_q(word: str) -> Q:
+    """Connections of the provider with this slug."""
+    return Q(tsp_slug=word) | Q(tsp_slug="", source_name=word)
+
+
+def words_q(column: str, typed: str) -> Q:
+    """Rows whose column holds every word, in any order, without regard to case."""
+    found = Q()
+    for word in typed.split():
+        found &= Q(**{f"{column}__icontains": word})
+    return found
+
+
+def _named(user: User, chosen: OperationFilter, now: datetime) -> "dict[str, QuerySet[Any]]":
+    """What the words of the filter stand for, by the lookup that it belongs to."""
+    named: dict[str, QuerySet[Any]] = {}
+    if chosen.driver:
+        talks = Conversation.objects.visible_to(user).filter(words_q("driver__name", chosen.driver))
+        named["conversation__in"] = talks
+    if chosen.sender:
+        named["author__in"] = people_named(chosen.sender)
+    if chosen.text:
+        named["pk__in"] = _saying(chosen, now)
+    return named
+
+
+def few(named: "dict[str, QuerySet[Any]]") -> "dict[str, list[int] | QuerySet[Any]]":
+    """Each as its keys when they are MOST_KEYS at most, and as the subquery that it was otherwise. One query, or none."""
+    if not named:
+        return {}
+    asked = [
+        found.order_by().annotate(lookup=Value(lookup)).values_list("lookup", "pk")[: MOST_KEYS + 1]
+        for lookup, found in named.items()
+    ]
+    keys: dict[str, list[int]] = {lookup: [] for lookup in named}
+    # Without an order: the union would ask for that of its first model.
+    for lookup, key in asked[0].union(*asked[1:], all=True).order_by() if len(asked) > 1 else asked[0]:
+        keys[lookup].append(key)
+    return {
+        lookup: keys[lookup] if len(keys[lookup]) <= MOST_KEYS else found.order_by().values("pk")
+        for lookup, found in named.items()
+    }
+
+
+def people_named(typed: str) -> "QuerySet[User]":
+    """People with every word in their name or username."""
+    label = Concat(F("first_name"), Value(" "), F("last_name"), Value(" "), F("username"))
+    return User.objects.alias(label_words=label).filter(words_q("label_words", typed))
+
+
+def _saying(chosen: OperationFilter, now: datetime) -> "QuerySet[MessageWords]":
+    """The messages of the filter's time that say its text, whoever may see them."""
+    query = query_of(chosen.text)
+    if query is None:
+        return MessageWords.objects.none()
+    asked = SearchQuery(query, config="pg_catalog.simple", search_type="raw")
+    return MessageWords.objects.filter(_time_q(chosen, now), vector=asked)
 
 
 def page(user: User, chosen: OperationFilter, now: datetime, gates: ClosedGates) -> tuple[list[Row], bool]:

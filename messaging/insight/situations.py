@@ -11,6 +11,7 @@ from django.db.models import Q
 from messaging.models.conversation import needs_attention_q
 from messaging.models.outlook import ClosedGates
 from messaging.states import (
+    CAUSED_STATES,
     HOLD_MARGIN,
     LIVELY_STATES,
     SITUATIONS,
@@ -25,6 +26,7 @@ S = MessageState
 # Wider words that gather several situations; they are no badges.
 ATTENTION = "attention"
 PENDING = "pending"
+FAILURES = "failures"
 # What an operations list can hold: everything but what drivers wrote.
 WORDS = tuple(word for word in SITUATIONS if word != "received")
 
@@ -51,7 +53,11 @@ def _surprises() -> dict[str, Q]:
 
 
 def _wide() -> dict[str, Q]:
-    return {ATTENTION: needs_attention_q(), PENDING: Q(state__in=sorted(LIVELY_STATES))}
+    return {
+        ATTENTION: needs_attention_q(),
+        PENDING: Q(state__in=sorted(LIVELY_STATES)),
+        FAILURES: Q(state__in=sorted(CAUSED_STATES)),
+    }
 
 
 def _of_outbox(now: datetime, gates: ClosedGates) -> dict[str, Q]:

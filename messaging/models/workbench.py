@@ -1,9 +1,20 @@
 """What support staff keep beside the messages: saved views, internal notes, who looks after a failure, and search words."""
 
+from typing import Self
+
 from django.conf import settings
 from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchVectorField
 from django.db import models
+from django.db.models import Q
+
+from messaging.models.people import User
+
+
+class SavedViewQuerySet(models.QuerySet["SavedView"]):
+    def visible_to(self, user: User) -> Self:
+        """One's own, and what others share. A view is a question: whoever opens it is answered with what they may see."""
+        return self.filter(Q(user_id=user.pk) | Q(is_shared=True)) if user.is_active else self.none()
 
 
 class SavedView(models.Model):
@@ -14,6 +25,8 @@ class SavedView(models.Model):
     query = models.CharField(max_length=1000)
     is_shared = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = SavedViewQuerySet.as_manager()
 
     class Meta:
         ordering = ["name", "id"]

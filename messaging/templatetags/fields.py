@@ -1,6 +1,6 @@
 """Choices as HTML: the options of a select, the strips of which one is chosen. Python like the rows: loops of small things."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
@@ -23,6 +23,20 @@ def options(choices: Iterable[tuple[Any, str]], current: Any) -> SafeString:
             f'<option value="{escape(str(value))}"{" selected" if value == current else ""}>{escape(words)}</option>'
             for value, words in choices
         )
+    )
+
+
+@register.simple_tag
+def filter_selects(selects: Mapping[str, Mapping[str, Any]], names: str) -> SafeString:
+    """The selects of a filter's fields, by their names with blanks between; each with a label for those who do not see."""
+    return SafeString("".join(_filter_select(selects[name]) for name in names.split()))
+
+
+def _filter_select(select: Mapping[str, Any]) -> str:
+    name, blank = select["name"], f'<option value="">{escape(select["any"])}</option>' if select["any"] else ""
+    return (
+        f'<label class="vh" for="f-{name}">{escape(select["label"])}</label><select class="select" id="f-{name}" name="{name}">'
+        f"{blank}{options(select['choices'], select['current'])}</select>"
     )
 
 

@@ -11,6 +11,7 @@ from messaging import live
 from messaging.models import Conversation, Message, User
 from messaging.templatetags.frame import changed_frame
 from messaging.templatetags.polling import fresh_poller, poller_element
+from messaging.views.causes import paint_causes
 from messaging.views.connections import paint_connections
 from messaging.views.conversations import paint_conversation
 from messaging.views.decide import paint_decision
@@ -37,6 +38,7 @@ PAINTERS: Mapping[str, Painter] = {
     "message": paint_message,
     "decision": paint_decision,
     "ops": paint_operations,
+    "causes": paint_causes,
     "connections": paint_connections,
     "subscriptions": paint_subscriptions,
     "compose": paint_nothing,
@@ -49,6 +51,7 @@ WITHOUT_HOOKS = frozenset({"subscriptions"})
 # Where a person belongs who opens the poll's address by hand.
 CANONICAL = {
     "ops": "operations",
+    "causes": "causes",
     "connections": "connections",
     "subscriptions": "subscriptions",
     "compose": "compose",

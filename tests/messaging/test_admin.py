@@ -80,7 +80,7 @@ def row_of(model: str, failed: models.Message) -> Any:
             cause="signature", minute=timezone.now(), count=3
         ),
         "incident": lambda: an_incident().incident,
-        "incidententry": lambda: an_incident(),
+        "incidententry": an_incident,
         "synccursor": lambda: models.SyncCursor.objects.create(name="messages"),
         "verification": lambda: models.Verification.objects.create(
             at=timezone.now(), rule_count=44, seconds=0.5, breaches=["one_head: conversation <1>"]
