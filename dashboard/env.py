@@ -86,6 +86,16 @@ class Env:
             raise ImproperlyConfigured(f"{name} is {word!r}. Set it to a number of seconds, 0 or more.")
         return value
 
+    def share(self, name: str, default: float) -> float:
+        word = self.text(name, str(default))
+        try:
+            value = float(word)
+        except ValueError:
+            value = -1.0
+        if not 0 < value <= 1:
+            raise ImproperlyConfigured(f"{name} is {word!r}. Set it to a share above 0 and up to 1, such as {default}.")
+        return value
+
     def words(self, name: str, default: str = "") -> list[str]:
         """A comma separated list, blanks removed."""
         return [word.strip() for word in self.text(name, default).split(",") if word.strip()]

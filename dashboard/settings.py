@@ -7,7 +7,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.csp import CSP
 
-from dashboard import database, embedded
+from dashboard import database, embedded, mail
 from dashboard.env import Env, read_dotenv
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -208,7 +208,19 @@ OPERATION_POLL_SECONDS = [1, 2, 3, 5, 10, 15, 30, 60, 120, 300, 600, 900]
 DIRECTORY_SWEEP_SECONDS = env.integer("DIRECTORY_SWEEP_SECONDS", 300, least=1)
 # How often every rule of sending is checked in every row; each hour while one is broken.
 VERIFY_SECONDS = env.integer("VERIFY_SECONDS", 24 * 3600, least=60)
+# Failures of one cause on one connection within the window open an incident: at least so many, and at least this share of
+# them and of what was accepted there meanwhile.
+INCIDENT_FAILURES = env.integer("INCIDENT_FAILURES", 5, least=1)
+INCIDENT_SHARE = env.share("INCIDENT_SHARE", 0.5)
+INCIDENT_WINDOW_SECONDS = env.integer("INCIDENT_WINDOW_SECONDS", 300, least=30)
 WORKER_THREADS = env.integer("WORKER_THREADS", 8, least=1)
+
+# Who is told of incidents outside Backhaul
+ALERT_EMAILS = env.words("ALERT_EMAILS")
+ALERT_WEBHOOK_URL = env.secret("ALERT_WEBHOOK_URL")
+ALERT_WEBHOOK_SECRET = env.secret("ALERT_WEBHOOK_SECRET")
+MAILERS = {"default": mail.from_url(env.secret("EMAIL_URL", "smtp://localhost"))}
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "backhaul@localhost")
 
 # Log lines: one per event, with ids; the libraries that would write tokens stay silent below WARNING
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

@@ -1,14 +1,18 @@
 """Who may do what. Rows are scoped by `visible_to`; these answer for actions."""
 
+from django.db.models import Q, QuerySet
+
 from messaging.models import Connection, FleetMembership, Role, User
 from messaging.models.directory import sees_every_fleet
 from messaging.models.subscriptions import tends_webhooks
 
 __all__ = [
+    "can_care",
     "can_decide",
     "can_resend",
     "can_review",
     "can_send",
+    "caretakers",
     "is_administrator",
     "may_send",
     "may_withdraw",
@@ -24,6 +28,17 @@ def is_administrator(user: User) -> bool:
 def can_review(user: User) -> bool:
     """Support work: attempt headers, retries, decisions, every fleet."""
     return user.is_active and (user.is_superuser or user.role == Role.SUPPORT)
+
+
+def can_care(user: User) -> bool:
+    """Looking after incidents: support and administrators."""
+    return can_review(user) or is_administrator(user)
+
+
+def caretakers() -> "QuerySet[User]":
+    """Everybody for whom `can_care` holds, by name."""
+    able = Q(is_superuser=True) | Q(role__in=[Role.SUPPORT, Role.ADMINISTRATOR])
+    return User.objects.filter(able, is_active=True).order_by("first_name", "last_name", "username")
 
 
 def can_decide(user: User, connection: Connection) -> bool:

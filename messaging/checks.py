@@ -1,10 +1,13 @@
 """System checks: each names the variable and the cure."""
 
+from email.utils import parseaddr
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Tags, register
 from django.core.checks import Warning as CheckWarning
+
+from messaging.incidents.alerts import is_allowed
 
 
 @register(Tags.security)
@@ -79,3 +82,43 @@ def check_webhook_secrets(**_: Any) -> list[CheckMessage]:
             )
         )
     return found
+
+
+@register(Tags.security)
+def check_alerts(**_: Any) -> list[CheckMessage]:
+    """Alerts that could not leave, or would leave in clear, are told before an incident needs them."""
+    found: list[CheckMessage] = []
+    if settings.ALERT_WEBHOOK_URL and not is_allowed(settings.ALERT_WEBHOOK_URL):
+        found.append(
+            Error(
+                "ALERT_WEBHOOK_URL is not an https address.",
+                hint="Set it to an https:// address without user and password. Plain http is accepted for this machine only.",
+                id="messaging.E005",
+            )
+        )
+    secret = settings.ALERT_WEBHOOK_SECRET
+    if secret and (len(secret) < 32 or not secret.isascii()):
+        found.append(
+            Error(
+                "ALERT_WEBHOOK_SECRET is too weak.",
+                hint="Use 32 or more ASCII characters.",
+                id="messaging.E006",
+            )
+        )
+    wrong = [word for word in [*settings.ALERT_EMAILS, settings.DEFAULT_FROM_EMAIL] if not _is_mailbox(word)]
+    if settings.ALERT_EMAILS and wrong:
+        found.append(
+            Error(
+                f"ALERT_EMAILS or DEFAULT_FROM_EMAIL holds what is no address: {', '.join(wrong)}.",
+                hint="Write addresses such as desk@example.com, separated by commas.",
+                id="messaging.E007",
+            )
+        )
+    return found
+
+
+def _is_mailbox(word: str) -> bool:
+    """`desk@example.com` or `Desk <desk@example.com>`; `@localhost` is one too."""
+    _, address = parseaddr(word)
+    name, at, domain = address.partition("@")
+    return bool(name and at and domain) and not any(char.isspace() for char in address)

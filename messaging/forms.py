@@ -8,6 +8,8 @@ from django import forms
 from django.conf import settings
 from django.http import QueryDict
 
+from messaging.access import caretakers
+from messaging.incidents import LONGEST_NOTE, SNOOZES
 from messaging.insight.filtering import LONGEST_QUERY, canonical_query
 from messaging.mirror.redaction import storable, storable_text
 from messaging.models import Conversation, FleetUser, Message, Theme, User, WebhookWork
@@ -220,6 +222,45 @@ class GateForm(forms.Form):
         if not reason:
             raise forms.ValidationError(self.fields["reason"].error_messages["required"])
         return reason
+
+
+class IncidentForm(forms.Form):
+    """One act of a person on an incident; `owner`, `until` or `note` belong to the act of that kind."""
+
+    ACTIONS = ("take", "give", "acknowledge", "snooze", "note", "resolve")
+    action = forms.ChoiceField(
+        choices=[(action, action) for action in ACTIONS],
+        error_messages=dict.fromkeys(("required", "invalid_choice"), "Choose what to do with the incident."),
+    )
+    owner = forms.ModelChoiceField(
+        User.objects.none(),
+        required=False,
+        error_messages={"invalid_choice": "Choose somebody of support or an administrator."},
+    )
+    until = forms.ChoiceField(
+        choices=list(SNOOZES.items()), required=False, error_messages={"invalid_choice": "Choose for how long."}
+    )
+    note = forms.CharField(
+        max_length=LONGEST_NOTE,
+        required=False,
+        error_messages={"max_length": f"The note is too long. Shorten it to {LONGEST_NOTE} characters."},
+    )
+
+    def __init__(self, data: Any = None) -> None:
+        super().__init__(data)
+        owner: Any = self.fields["owner"]
+        owner.queryset = caretakers()
+
+    def clean_note(self) -> str:
+        return storable(self.cleaned_data["note"].replace("\r\n", "\n")).strip()
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if given.get("action") == "note" and not given.get("note") and "note" not in self.errors:
+            self.add_error("note", "Write the note first.")
+        if given.get("action") == "snooze" and not given.get("until") and "until" not in self.errors:
+            self.add_error("until", "Choose for how long.")
+        return given
 
 
 class WebhookForm(forms.Form):

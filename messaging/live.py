@@ -8,10 +8,11 @@ that, and nothing is skipped; what is read between two statements of one look ma
 import json
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from django.db.models import BooleanField, Func, Q, Value
 
@@ -126,6 +127,22 @@ class Hooks:
     is_under_way: bool
 
 
+class OpenIncident(NamedTuple):
+    """An incident that is open; `connection_id` None: of the whole provider `source_name`."""
+
+    uuid: str
+    connection_id: int | None
+    source_name: str
+    error_type: str
+    code: int | None
+    failures: int
+    drivers: int
+    since: datetime
+
+    def concerns(self, connection_id: int, source_name: str) -> bool:
+        return self.connection_id == connection_id or (self.connection_id is None and self.source_name == source_name)
+
+
 @dataclass(frozen=True, slots=True)
 class Glance:
     """One cheap look: whether anything this person sees changed, the counts beside the navigation, and what the person is
@@ -133,7 +150,8 @@ class Glance:
 
     The counts are None when nothing changed since the given cursor. `is_lively` says that something on the page is
     pending and younger than a minute, `is_moving` that something this person sees changed within the last minute: either
-    way the page should look again soon. `has_gate_news` says that a gate in this person's way moved, `has_hook_news` that
+    way the page should look again soon. `incidents` are the open ones of every connection, for the caller to choose from;
+    they are read only when something changed. `has_gate_news` says that a gate in this person's way moved, `has_hook_news` that
     something about the webhooks did; `hooks` is None while all of them deliver.
     """
 
@@ -148,6 +166,8 @@ class Glance:
     has_gate_news: bool
     hooks: Hooks | None
     has_hook_news: bool
+    incidents: Sequence[OpenIncident]
+    has_incident_news: bool
     is_moving: bool = False
 
     @property
@@ -185,7 +205,7 @@ def _changed(mine: str, within: str) -> str:
         for table, alias in tables
     ]
     parts.append(f"EXISTS (SELECT 1 FROM messaging_connection n WHERE {changed_sql('n')} AND {mine.format('n.id')})")
-    parts += [_gate_changed(mine), _hooks_changed()]
+    parts += [_gate_changed(mine), _hooks_changed(), _incident_changed(mine)]
     parts.append(f"EXISTS (SELECT 1 FROM messaging_readmark r WHERE r.user_id = %(user)s AND {changed_sql('r')})")
     if within:
         held = "h.state = 'queued' AND h.not_before > now() - interval '3 seconds'"
@@ -200,6 +220,12 @@ def _gate_changed(mine: str) -> str:
 
 def _hooks_changed() -> str:
     return f"EXISTS (SELECT 1 FROM messaging_webhookwatch w WHERE {changed_sql('w')})"
+
+
+def _incident_changed(mine: str) -> str:
+    """Of anybody's provider: which connections an incident of a provider touches is the page's question."""
+    here = f"(i.connection_id IS NULL OR {mine.format('i.connection_id')})"
+    return f"EXISTS (SELECT 1 FROM messaging_incident i WHERE {changed_sql('i')} AND {here})"
 
 
 def _lively(mine: str, within: str) -> str:
@@ -250,7 +276,11 @@ SELECT look.snapshot, look.changed, look.lively,
   {f"look.changed AND {_gate_changed(mine)}" if has_cursor else "TRUE"},
   CASE WHEN look.changed THEN (SELECT jsonb_build_array(w.trouble, w.wanted = 'repair') FROM messaging_webhookwatch w
     WHERE w.url = %(hooks)s AND w.trouble > 0) END,
-  {f"look.changed AND {_hooks_changed()}" if has_cursor else "TRUE"}
+  {f"look.changed AND {_hooks_changed()}" if has_cursor else "TRUE"},
+  CASE WHEN look.changed THEN (SELECT jsonb_agg(jsonb_build_array(i.uuid, i.connection_id, i.source_name, i.error_type,
+      i.response_status_code, i.failures, i.drivers, extract(epoch FROM i.first_failed_at)) ORDER BY i.opened_at DESC, i.id DESC)
+    FROM messaging_incident i WHERE i.resolved_at IS NULL) END,
+  {f"look.changed AND {_incident_changed(mine)}" if has_cursor else "TRUE"}
 FROM (SELECT pg_current_snapshot()::text AS snapshot, {_changed(mine, within) if has_cursor else "TRUE"} AS changed,
              {_lively(mine, within)} AS lively OFFSET 0) look"""
 
@@ -277,7 +307,7 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None, *, w
     with prepared_cursor() as cursor:
         cursor.execute(sql, parameters(user, scope, since))
         seen = cursor.fetchone()
-    snapshot, changed, lively, unread, attention, own, gates, has_gate_news, hooks, has_hook_news = seen
+    snapshot, changed, lively, unread, attention, own, gates, has_gate_news, hooks, has_hook_news, *rest = seen
     return Glance(
         cursor=Cursor(int(time.time()), snapshot),
         changed=changed,
@@ -290,6 +320,8 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None, *, w
         has_gate_news=has_gate_news,
         hooks=Hooks(*json.loads(hooks)) if hooks else None,
         has_hook_news=has_hook_news,
+        incidents=_incidents(rest[0]),
+        has_incident_news=rest[1],
         is_moving=since is not None and (changed or (was_quick and since.age < RENEW_AFTER_SECONDS)),
     )
 
@@ -318,6 +350,14 @@ def _closed(gates: str | None) -> ClosedGates:
         connection_id: ClosedGate(reason, _moment(until), _moment(probe_at), cause)
         for connection_id, reason, until, probe_at, cause in json.loads(gates)
     }
+
+
+def _incidents(packed: str | None) -> list[OpenIncident]:
+    if packed is None:
+        return []
+    return [
+        OpenIncident._make((*facts, datetime.fromtimestamp(float(since), UTC))) for *facts, since in json.loads(packed)
+    ]
 
 
 def _moment(epoch: float | None) -> datetime | None:

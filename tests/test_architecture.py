@@ -29,6 +29,7 @@ FLOORS = {
     "messaging.reconcile": 4,
     "messaging.inbox": 4,
     "messaging.sync": 4,
+    "messaging.incidents": 4,
     "messaging.tasks": 5,
     "messaging.forms": 5,
     "messaging.templatetags": 5,

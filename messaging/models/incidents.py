@@ -3,6 +3,7 @@
 import uuid
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.urls import reverse
@@ -58,6 +59,11 @@ class Incident(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+", db_index=False
     )
     alerted_at = models.DateTimeField(null=True, blank=True, help_text="When people were last told outside Backhaul.")
+    alert_due_at = models.DateTimeField(null=True, blank=True, help_text="When people are to be told next.")
+    alert_tries = models.PositiveSmallIntegerField(default=0, db_default=0)
+    alert_left = ArrayField(
+        models.CharField(max_length=20), default=list, db_default=[], blank=True, help_text="The ways not yet gone."
+    )
     changed_xid = models.BigIntegerField(default=0, editable=False)
 
     objects = IncidentQuerySet.as_manager()
@@ -72,7 +78,10 @@ class Incident(models.Model):
                 name="incident_open_once",
             ),
         ]
-        indexes = [models.Index(fields=["-opened_at", "-id"], name="incident_by_age")]
+        indexes = [
+            models.Index(fields=["-opened_at", "-id"], name="incident_by_age"),
+            models.Index(fields=["changed_xid"], name="incident_changed"),  # live.glance
+        ]
 
     def __str__(self) -> str:
         return f"{self.connection or self.provider}: {self.error_type} {self.response_status_code or ''}".strip()

@@ -22,7 +22,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from messaging import budget, conf, heartbeat, inbox, outbox, reconcile, sync, tasks, verify
+from messaging import budget, conf, heartbeat, inbox, incidents, outbox, reconcile, sync, tasks, verify
 from messaging.budget import Share
 from messaging.mirror import Change
 from messaging.models import SyncCursor, Verification
@@ -45,6 +45,9 @@ SUBSCRIPTION_SECONDS = 300.0
 TIDY_SECONDS = 60.0
 # How often it is asked whether the rules are due for a check, so that workers which restart daily still check daily.
 VERIFY_BEAT_SECONDS = 300.0
+# An incident is open within a minute of the failures that make it one.
+INCIDENT_SECONDS = 15.0
+ALERT_SECONDS = 5.0
 # What is broken is looked at again this soon.
 VERIFY_BROKEN = timedelta(hours=1)
 DUE_BATCH = 400
@@ -96,6 +99,9 @@ def lanes(senders: Executor) -> list[list[Round]]:
             Round("wanted", KEEPER_SECONDS, do_wanted, is_shared=False),
             subscriptions,
         ],
+        [Round("incidents", INCIDENT_SECONDS, watch_incidents)],
+        # Other people's servers answer here: on a thread of its own, so that none of them can hold up the watch.
+        [Round("alerts", ALERT_SECONDS, tell_people)],
         [Round("verify", VERIFY_BEAT_SECONDS, partial(verify_rules, time.monotonic()))],
     ]
 
@@ -205,6 +211,14 @@ def check_subscriptions() -> None:
     """Nothing without a secret: this installation then takes no webhooks."""
     if not hook_obstacle():
         sync.subscriptions.check(conf.catena_client(), timezone.now())
+
+
+def watch_incidents() -> None:
+    incidents.watch(outbox.database_clock())
+
+
+def tell_people() -> int:
+    return incidents.tell_due(outbox.database_clock())
 
 
 def verify_rules(started: float) -> Verification | None:

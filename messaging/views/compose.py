@@ -19,6 +19,7 @@ from messaging.forms import ComposeForm
 from messaging.mirror.redaction import storable_text
 from messaging.models import FleetUser, Message, User
 from messaging.states import Priority
+from messaging.views import incident_words
 from messaging.views.desk import SeeOther
 from messaging.views.person import PersonRequest
 from messaging.views.replies import SPENT
@@ -124,10 +125,11 @@ def _known(word: str) -> str:
 
 def _page(request: PersonRequest, words: str, chosen: FleetUser | None) -> dict[str, Any]:
     return {
-        **_results(request.user, words, chosen),
+        **_results(request, words, chosen),
+        "incident_notices": incident_words.of_person(request.user, request.glance),
         "text_limit": settings.MESSAGE_TEXT_LIMIT,
         "section": "inbox",
-        "view": "page",
+        "view": "compose",
     }
 
 
@@ -138,7 +140,8 @@ def recipients(request: PersonRequest) -> HttpResponse:
     if not request.htmx:
         return redirect(f"{reverse('compose')}?{request.GET.urlencode()}")
     chosen = _driver(request.user, request.GET.get("recipient", ""))
-    return render(request, f"{TEMPLATE}#picker", _results(request.user, words, chosen))
+    request.glance = live.glance(request.user)
+    return render(request, f"{TEMPLATE}#picker", _results(request, words, chosen))
 
 
 def _driver(user: User, key: str) -> FleetUser | None:
@@ -150,14 +153,22 @@ def _driver(user: User, key: str) -> FleetUser | None:
     return drivers.filter(catena_id=wanted).first()
 
 
-def _results(user: User, words: str, chosen: FleetUser | None) -> dict[str, Any]:
-    """The chosen driver first, then those whose name, user name or phone holds every word."""
+def _results(request: PersonRequest, words: str, chosen: FleetUser | None) -> dict[str, Any]:
+    """The chosen driver first, then those whose name, user name or phone holds every word; each with what fails there."""
+    user, look = request.user, request.glance
     found = list(_search(user, words)[: MOST_RESULTS + 1])
     shown = [one for one in found[:MOST_RESULTS] if chosen is None or one.pk != chosen.pk]
     rows = [*([chosen] if chosen else []), *shown]
     fleets = _writable_fleets(user)
     return {
-        "drivers": [{"row": one, "obstacle": _obstacle(user, one, fleets)} for one in rows],
+        "drivers": [
+            {
+                "row": one,
+                "obstacle": _obstacle(user, one, fleets),
+                "incidents": incident_words.of_connection(user, look, one.connection),
+            }
+            for one in rows
+        ],
         "chosen": chosen,
         "words": words,
         "is_cut": len(found) > MOST_RESULTS,

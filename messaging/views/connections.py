@@ -33,6 +33,7 @@ from messaging.models import Connection, User
 from messaging.models.outlook import ClosedGates
 from messaging.states import GateCause
 from messaging.views.desk import synced
+from messaging.views.incident_words import of_connection
 from messaging.views.person import PersonRequest
 
 LIST = "messaging/connection_list.html"
@@ -99,6 +100,7 @@ def render_connection(
         "trend": _trend(one),
         "drivers": vars(one)["drivers"],
         "failures": _failures(request.user, one, now, gates),
+        "incident_notices": of_connection(request.user, request.glance, one),
         **_sweeps(request.user, one, now),
         "rules": RULES,
         **_gate_form(request, reverse("connection_gate", args=[one.catena_id]), one.pk, form),
@@ -207,8 +209,9 @@ def paint_connections(request: PersonRequest, look: live.Glance, since: live.Cur
     template = DETAIL if wanted else LIST
     if not rows:
         return []
-    context = {"rows": rows, "row": rows[0], "gate": look.gates.get(None)}
+    context: dict[str, Any] = {"rows": rows, "row": rows[0], "gate": look.gates.get(None)}
     if wanted:
+        context["incident_notices"] = of_connection(request.user, look, rows[0]["connection"])
         context["trend"] = _trend(rows[0]["connection"])
     return [render_to_string(f"{template}#changes", context, request)]
 

@@ -32,6 +32,7 @@ from messaging.views.desk import (
     thread_context,
 )
 from messaging.views.inbox import ended_well, list_poller, paint_list, sentence
+from messaging.views.incident_words import of_connection
 from messaging.views.painting import Paint
 from messaging.views.person import PersonRequest, asking_address
 
@@ -74,6 +75,7 @@ def _open(request: PersonRequest, found: Head, composer: Context, now_key: str =
     return {
         **thread_context(user, found, look, now, read_key(now_key)),
         **context_pane(found, look.gates, now),
+        "incident_notices": of_connection(user, look, found.connection),
         **composer,
         "title": f"{found.driver.name} - Inbox - Backhaul",
     }

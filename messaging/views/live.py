@@ -16,6 +16,8 @@ from messaging.views.connections import paint_connections
 from messaging.views.conversations import paint_conversation
 from messaging.views.decide import paint_decision
 from messaging.views.inbox import paint_inbox
+from messaging.views.incident_words import paint_incident_words
+from messaging.views.incidents import paint_incidents
 from messaging.views.messages import paint_message
 from messaging.views.operations import paint_operations
 from messaging.views.painting import Paint, Painter
@@ -39,13 +41,22 @@ PAINTERS: Mapping[str, Painter] = {
     "causes": paint_causes,
     "connections": paint_connections,
     "subscriptions": paint_subscriptions,
+    "compose": paint_nothing,
+    "incidents": paint_incidents,
 }
 # Pages that say by themselves which gates are closed.
 WITHOUT_NOTICES = frozenset({"connections"})
 # The page that says by itself how the webhooks fare.
 WITHOUT_HOOKS = frozenset({"subscriptions"})
 # Where a person belongs who opens the poll's address by hand.
-CANONICAL = {"ops": "operations", "causes": "causes", "connections": "connections", "subscriptions": "subscriptions"}
+CANONICAL = {
+    "ops": "operations",
+    "causes": "causes",
+    "connections": "connections",
+    "subscriptions": "subscriptions",
+    "compose": "compose",
+    "incidents": "incidents",
+}
 
 
 @require_safe
@@ -98,6 +109,8 @@ def _body(request: PersonRequest, paint: Paint) -> str:
         frame += paint_paused(request.user, look, _scope(asked))
     if look.has_hook_news and asked.get("v") not in WITHOUT_HOOKS:
         frame += paint_hooks(request, look)
+    if look.has_incident_news:
+        frame += paint_incident_words(request.user, look, asked.get("v", ""), _scope(asked))
     place = (asked.get("v", ""), asked.get("scope", "")) if paint.goes_on else ("page", "")
     poller = poller_element(request.user.pk, look, *place, asked.get("q", ""))
     return "".join([*paint.html, frame, fresh_poller(poller)])

@@ -32,6 +32,7 @@ from messaging.insight.reading import sweeps
 from messaging.models import User
 from messaging.models.outlook import ClosedGates
 from messaging.views.console import console_context
+from messaging.views.incident_words import bar_context
 from messaging.views.person import PersonRequest
 
 __all__ = ["operations", "operations_rows", "paint_operations", "read_filter", "read_key"]
@@ -44,6 +45,7 @@ def operations(request: PersonRequest) -> HttpResponse:
     """The page: figures, filter and one page of rows."""
     request.glance = live.glance(request.user)
     context = {**_list_context(request), **figures_context(figures(request.user)), **_watch_context(request.user)}
+    context |= bar_context(request.user)
     return render(request, TEMPLATE, {**context, "section": "operations"})
 
 

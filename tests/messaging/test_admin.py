@@ -24,6 +24,7 @@ pytestmark = pytest.mark.django_db
 READ_ONLY = [
     "message", "conversation", "operation", "gate", "fleetuser", "auditentry", "decision", "sendattempt", "look",
     "webhookevent", "refuseddelivery", "groupmessage", "synccursor", "verification", "webhooksubscription", "webhookwatch",
+    "incident", "incidententry",
 ]  # fmt: skip
 NEVER_ADDED = [*READ_ONLY, "connection", "fleet"]
 
@@ -49,6 +50,14 @@ def a_look(message: models.Message, **columns: Any) -> models.Look:
     )  # fmt: skip
 
 
+def an_incident() -> models.IncidentEntry:
+    now = timezone.now()
+    one = models.Incident.objects.create(
+        source_name="samsara", error_type="tsp", opened_at=now, first_failed_at=now, last_failed_at=now
+    )
+    return models.IncidentEntry.objects.create(incident=one, at=now, kind="opened")
+
+
 def row_of(model: str, failed: models.Message) -> Any:
     """A row of each kind, so that its page has something to show."""
     makers: dict[str, Callable[[], Any]] = {
@@ -70,6 +79,8 @@ def row_of(model: str, failed: models.Message) -> Any:
         "refuseddelivery": lambda: models.RefusedDelivery.objects.create(
             cause="signature", minute=timezone.now(), count=3
         ),
+        "incident": lambda: an_incident().incident,
+        "incidententry": an_incident,
         "synccursor": lambda: models.SyncCursor.objects.create(name="messages"),
         "verification": lambda: models.Verification.objects.create(
             at=timezone.now(), rule_count=44, seconds=0.5, breaches=["one_head: conversation <1>"]
