@@ -17,6 +17,7 @@ from messaging.views import (
     resend,
     restore,
     subscriptions,
+    unexplained,
     webhooks,
 )
 
@@ -43,6 +44,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("help/keys/", account.keys, name="keys"),
     path("m/<uuid:uuid>/", messages.message, name="message"),
     path("ops/restore/", restore.restore, name="restore"),
+    path("ops/unexplained/", unexplained.worklist, name="unexplained"),
     path("ops/webhooks/", subscriptions.subscriptions, name="subscriptions"),
     path("ops/", operations.operations, name="operations"),
     path("_f/ops/rows/", operations.operations_rows, name="operations_rows"),
