@@ -38,6 +38,7 @@ FLOORS = {
     "messaging.threads": 5,
     "messaging.insight": 5,
     "messaging.guards": 5,
+    "messaging.exports": 5,
     "messaging.verify": 5,
     "messaging.processes": 5,
     "messaging.views": 6,
