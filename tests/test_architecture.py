@@ -40,6 +40,7 @@ FLOORS = {
     "messaging.insight": 5,
     "messaging.guards": 5,
     "messaging.saved": 5,
+    "messaging.exports": 5,
     "messaging.verify": 5,
     "messaging.workbench": 5,
     "messaging.processes": 5,

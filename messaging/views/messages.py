@@ -11,6 +11,7 @@ from django.views.decorators.http import require_safe
 
 from messaging import live, reconcile
 from messaging.access import can_review, is_administrator, may_withdraw
+from messaging.insight.cards import card
 from messaging.insight.sentence import identities, sentence, support_text
 from messaging.insight.story import Story, tell, with_story
 from messaging.insight.timeline import timeline
@@ -60,6 +61,8 @@ def _context(user: User, story: Story) -> dict[str, Any]:
         "steps": timeline(story, with_headers=sees_headers),
         "identities": identities(story),
         "support": support_text(story, with_headers=sees_headers),
+        "card": card(story, user),
+        "may_explain": is_administrator(user) and user.is_staff,
         "can_undo": _can_undo(user, shown),
         "resent": story.resent,
         # Whoever sees a message may send it again (`access.can_resend`): those are the fleet's members and support.
