@@ -100,7 +100,7 @@ def _row(message: Message) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _again(entry: Explanation, message: Message) -> tuple[Again, str]:
+def _again(entry: Explanation, message: Message) -> tuple[Explanation.Again, str]:
     """Whether sending again is safe, and what speaks against it."""
     if _is_still_tried(message):
         return Again.CHECK, STILL_TRYING

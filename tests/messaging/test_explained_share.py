@@ -27,7 +27,7 @@ WANTED = 95
 PHRASES: Catalogue = [
     ("auth", 401, "Token expired"), ("auth", 403, "insufficient_scope: messages:write"), ("auth", None, "Certificate rejected"),
     ("validation", 422, "Driver is inactive"), ("validation", 400, "Driver is not assigned to a vehicle"),
-    ("validation", 413, "Message too long"), ("network", None, "Connection refused"), 
+    ("validation", 413, "Message too long"), ("network", None, "Connection refused"),
     ("network", None, "Connection reset by peer"),
     ("network", None, "DNS lookup failed"), ("tsp", 429, "Rate limit exceeded"), ("tsp", 503, "Recipient device offline"),
     ("tsp", 500, "Internal server error"), ("tsp", 502, "Bad gateway"), ("tsp", 504, "Gateway timeout"),
