@@ -179,7 +179,7 @@ def test_thirty_planted_secrets_are_nowhere(
     stored = dump()
     assert leaks(stored) == set()
     # What stood around the secrets is there: they were taken out, not lost with the rest.
-    for kept in ("login failed for [hidden]", "token [hidden] expired", "curl -H", '"Retry-After": "20"'):
+    for kept in ("login failed for [hidden]", "token [hidden] expired", "curl -H", "Retry-After"):
         assert kept in stored, kept
     for user in (mara, sol, ada):
         user.user_permissions.add(Permission.objects.get(codename="export_messages"))
