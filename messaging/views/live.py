@@ -21,6 +21,7 @@ from messaging.views.operations import paint_operations
 from messaging.views.painting import Paint, Painter
 from messaging.views.paused import paint_hooks, paint_paused
 from messaging.views.person import PersonRequest
+from messaging.views.recoveries import paint_recovery
 from messaging.views.subscriptions import paint_subscriptions
 
 
@@ -39,13 +40,20 @@ PAINTERS: Mapping[str, Painter] = {
     "causes": paint_causes,
     "connections": paint_connections,
     "subscriptions": paint_subscriptions,
+    "recovery": paint_recovery,
 }
 # Pages that say by themselves which gates are closed.
 WITHOUT_NOTICES = frozenset({"connections"})
 # The page that says by itself how the webhooks fare.
 WITHOUT_HOOKS = frozenset({"subscriptions"})
 # Where a person belongs who opens the poll's address by hand.
-CANONICAL = {"ops": "operations", "causes": "causes", "connections": "connections", "subscriptions": "subscriptions"}
+CANONICAL = {
+    "recovery": "recoveries",
+    "ops": "operations",
+    "causes": "causes",
+    "connections": "connections",
+    "subscriptions": "subscriptions",
+}
 
 
 @require_safe
@@ -77,6 +85,8 @@ def _scope(asked: QueryDict) -> live.Scope:
             return live.Scope(conversation_id=key)
         case "message" | "decision":
             return live.Scope(message_id=key)
+        case "recovery":
+            return live.Scope(recovery_id=key)
         case _:
             return live.Scope()
 

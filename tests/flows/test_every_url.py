@@ -10,8 +10,9 @@ from django.contrib import admin
 from django.db import connection as database
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
 
-from messaging import live, models
+from messaging import live, models, recovery
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -27,9 +28,11 @@ def objects(conversation: models.Conversation, mara: models.User) -> dict[str, s
     factories.IncomingFactory(conversation=conversation)
     message = factories.failed(conversation, author=mara)
     models.Gate.objects.create(connection=conversation.connection)
+    frozen = recovery.freeze(mara, models.Message.objects.all(), timezone.now())
     return {
         "c/": str(conversation.uuid), "_f/c/": str(conversation.uuid), "m/": str(message.uuid), "_f/m/": str(message.uuid),
         "connections/": str(conversation.connection.catena_id), "_f/connections/": str(conversation.connection.catena_id),
+        "ops/recoveries/": str(frozen.uuid),
     }  # fmt: skip
 
 
