@@ -20,6 +20,7 @@ from messaging.views import (
     restore,
     saved,
     subscriptions,
+    trials,
     webhooks,
 )
 
@@ -61,4 +62,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("connections/gate/", gates.credential_gate, name="credential_gate"),
     path("connections/<uuid:uuid>/", connections.connection, name="connection"),
     path("connections/<uuid:uuid>/gate/", gates.connection_gate, name="connection_gate"),
+    path("connections/<uuid:uuid>/test/", trials.connection_test, name="connection_test"),
 ]
