@@ -201,6 +201,8 @@ BREAKER_WINDOW_SECONDS = env.seconds("BREAKER_WINDOW_SECONDS", 300)
 GATE_FIRST_PAUSE_SECONDS = env.seconds("GATE_FIRST_PAUSE_SECONDS", 15)
 GATE_LONGEST_PAUSE_SECONDS = env.seconds("GATE_LONGEST_PAUSE_SECONDS", 900)
 MESSAGE_TEXT_LIMIT = env.integer("MESSAGE_TEXT_LIMIT", 1000, least=1)
+RECOVERY_PER_MINUTE = env.integer("RECOVERY_PER_MINUTE", 120, least=1)
+TEST_SENDS_PER_HOUR = env.integer("TEST_SENDS_PER_HOUR", 6)
 MESSAGE_SWEEP_SECONDS = env.integer("MESSAGE_SWEEP_SECONDS", 30, least=1)
 OPERATION_SWEEP_SECONDS = env.integer("OPERATION_SWEEP_SECONDS", 5, least=1)
 # Gaps between two looks at one pending operation, by its age; the last one for ever. No gap is shorter than the sweep's.

@@ -12,7 +12,7 @@ from messaging.access import caretakers
 from messaging.incidents import LONGEST_NOTE, SNOOZES
 from messaging.insight.filtering import LONGEST_QUERY, canonical_query
 from messaging.mirror.redaction import storable, storable_text
-from messaging.models import Conversation, FleetUser, Message, Theme, User, WebhookWork
+from messaging.models import Connection, Conversation, FleetUser, Message, Theme, User, WebhookWork
 from messaging.states import DecisionKind, Priority
 
 DECIDE_AGAIN = "This form was damaged on the way. Your words are kept; look at the message again and decide."
@@ -261,6 +261,40 @@ class IncidentForm(forms.Form):
         if given.get("action") == "snooze" and not given.get("until") and "until" not in self.errors:
             self.add_error("until", "Choose for how long.")
         return given
+
+
+class TrialForm(forms.Form):
+    """A test message on one connection: to whom, what, and that it is meant."""
+
+    recipient = forms.CharField(error_messages={"required": "Choose a driver for the test."})
+    text = forms.CharField(
+        max_length=160,
+        error_messages={
+            "required": "Write a text for the test.",
+            "max_length": "The text is too long for a test. Shorten it to %(limit_value)d characters.",
+        },
+    )
+    is_sure = forms.BooleanField(error_messages={"required": "Tick that you know the driver gets this message."})
+    client_token = forms.UUIDField(
+        error_messages=dict.fromkeys(("required", "invalid"), "Reload the page and try again.")
+    )
+
+    def __init__(self, connection: Connection, data: Any) -> None:
+        super().__init__(data)
+        self.connection = connection
+
+    def clean_text(self) -> str:
+        text = " ".join(storable_text(self.cleaned_data["text"]).split())
+        if not text:
+            raise forms.ValidationError(self.fields["text"].error_messages["required"])
+        return text
+
+    def clean_recipient(self) -> FleetUser:
+        drivers = FleetUser.objects.reachable().select_related("connection").filter(connection=self.connection)
+        try:
+            return drivers.get(catena_id=UUID(self.cleaned_data["recipient"]))
+        except (ValueError, FleetUser.DoesNotExist):
+            raise forms.ValidationError("Choose a driver of this connection.") from None
 
 
 class WebhookForm(forms.Form):

@@ -85,10 +85,13 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a page shows: everything the person sees, one conversation, or one message (primary keys)."""
+    """What a page shows: everything the person sees, one conversation, or one message (primary keys); of a recovery, the
+    recovery itself besides.
+    """
 
     conversation_id: int | None = None
     message_id: int | None = None
+    recovery_id: int | None = None
 
     @property
     def condition(self) -> str:
@@ -198,7 +201,7 @@ def changed_connection_sql() -> str:
     WHERE h.id = %(conversation)s AND {changed_sql("n")}"""
 
 
-def _changed(mine: str, within: str) -> str:
+def _changed(mine: str, within: str, *, of_recovery: bool) -> str:
     tables = [("messaging_message", "m"), ("messaging_conversation", "m")]
     parts = [
         f"EXISTS (SELECT 1 FROM {table} {alias} WHERE {changed_sql(alias)} AND {mine.format(alias + '.connection_id')})"
@@ -207,6 +210,8 @@ def _changed(mine: str, within: str) -> str:
     parts.append(f"EXISTS (SELECT 1 FROM messaging_connection n WHERE {changed_sql('n')} AND {mine.format('n.id')})")
     parts += [_gate_changed(mine), _hooks_changed(), _incident_changed(mine)]
     parts.append(f"EXISTS (SELECT 1 FROM messaging_readmark r WHERE r.user_id = %(user)s AND {changed_sql('r')})")
+    if of_recovery:
+        parts.append(f"EXISTS (SELECT 1 FROM messaging_recovery y WHERE y.id = %(recovery)s AND {changed_sql('y')})")
     if within:
         held = "h.state = 'queued' AND h.not_before > now() - interval '3 seconds'"
         parts.append(f"EXISTS (SELECT 1 FROM messaging_message h WHERE {within.format('h')} AND {held})")
@@ -254,11 +259,12 @@ def _own(mine: str) -> str:
 
 
 @lru_cache(maxsize=32)
-def _glance_sql(mine: str, within: str, *, has_cursor: bool) -> str:
+def _glance_sql(mine: str, within: str, *, has_cursor: bool, of_recovery: bool = False) -> str:
     """`mine` is the person's `visible_connections_sql` and `within` the page's `Scope.condition`, each with `{}` for what it
     is asked of: a handful of statements, each as long as a page.
     """
     seen = mine.format("c.connection_id")
+    changed = _changed(mine, within, of_recovery=of_recovery) if has_cursor else "TRUE"
     return f"""
 SELECT look.snapshot, look.changed, look.lively,
   CASE WHEN look.changed THEN (SELECT count(*) FROM (
@@ -281,7 +287,7 @@ SELECT look.snapshot, look.changed, look.lively,
       i.response_status_code, i.failures, i.drivers, extract(epoch FROM i.first_failed_at)) ORDER BY i.opened_at DESC, i.id DESC)
     FROM messaging_incident i WHERE i.resolved_at IS NULL) END,
   {f"look.changed AND {_incident_changed(mine)}" if has_cursor else "TRUE"}
-FROM (SELECT pg_current_snapshot()::text AS snapshot, {_changed(mine, within) if has_cursor else "TRUE"} AS changed,
+FROM (SELECT pg_current_snapshot()::text AS snapshot, {changed} AS changed,
              {_lively(mine, within)} AS lively OFFSET 0) look"""
 
 
@@ -291,6 +297,7 @@ def parameters(user: User, scope: Scope, since: Cursor | None) -> dict[str, Any]
         "joined": user.date_joined,
         "conversation": scope.conversation_id,
         "message": scope.message_id,
+        "recovery": scope.recovery_id,
         "hooks": "" if hook_obstacle() else hook_address(),
     }
     return {**values, **cursor_parameters(since)} if since else values
@@ -303,7 +310,8 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None, *, w
     no row has to remember when something changed. A row that is read after this look with the returned cursor's successor
     may be told again, never skipped.
     """
-    sql = _glance_sql(visible_connections_sql(user, "{}"), scope.condition, has_cursor=since is not None)
+    mine, of_recovery = visible_connections_sql(user, "{}"), scope.recovery_id is not None
+    sql = _glance_sql(mine, scope.condition, has_cursor=since is not None, of_recovery=of_recovery)
     with prepared_cursor() as cursor:
         cursor.execute(sql, parameters(user, scope, since))
         seen = cursor.fetchone()

@@ -71,7 +71,7 @@ def _name_sql(person: str) -> str:
 
 
 _MESSAGE = f"""
-SELECT m.id, m.uuid::text AS uuid, m.conversation_id, m.text, m.priority, m.author_id, m.sender_name, m.handled_at,
+SELECT m.id, m.uuid::text AS uuid, m.conversation_id, m.text, m.priority, m.author_id, m.sender_name, m.handled_at, m.is_test,
   CASE WHEN m.direction = 'in' AND m.sender_name = '' THEN left(m.raw->>'sender_id', 8) END AS sender_short,
   a.first_name AS author__first_name, a.last_name AS author__last_name, a.username AS author__username,
   q.uuid::text AS quote_uuid, q.text AS quote_text, m.handled_note, {_name_sql("h")} AS handled_by, m.handled_by_id,
@@ -379,7 +379,7 @@ def message_row(row: Row, viewer: _Viewer) -> Row:
     may_be_handled = is_late or is_surprise or row["state"] in RESENDABLE_STATES
     row["needs_handling"] = row["handled_at"] is None and may_be_handled
     # Whoever sees a message may send it again (`access.can_resend`): those are the fleet's members and support.
-    row["can_resend"] = row["state"] in RESENDABLE_STATES and row["again_uuid"] is None
+    row["can_resend"] = row["state"] in RESENDABLE_STATES and row["again_uuid"] is None and not row["is_test"]
     row["why"] = title_of(row, "The driver") if row["entries_stamp"] else ""
     row["links"] = _relations(row, viewer)
     row["url"] = f"/m/{row['uuid']}/"

@@ -293,7 +293,7 @@ RULES: tuple[Rule, ...] = (
         "composing_is_audited",
         "who composed a message is on record",
         f"{OURS} AND NOT EXISTS (SELECT 1 FROM messaging_auditentry e WHERE e.message_id = m.id"
-        " AND e.action IN ('compose', 'resend'))",
+        " AND e.action IN ('compose', 'resend', 'test_send'))",
     ),
     # Repeated columns.
     Rule(

@@ -30,6 +30,7 @@ FLOORS = {
     "messaging.inbox": 4,
     "messaging.sync": 4,
     "messaging.incidents": 4,
+    "messaging.recovery": 4,
     "messaging.tasks": 5,
     "messaging.forms": 5,
     "messaging.templatetags": 5,
@@ -54,7 +55,8 @@ FLOORS = {
 }
 # On these floors every entry stands alone: none imports its neighbour, except where named.
 ENGINES = 4
-NEIGHBOURS = {("messaging.reconcile", "messaging.outbox")}
+# Recovery decides what is sent again; that each failure goes out once is the outbox's own business, in the same transaction.
+NEIGHBOURS = {("messaging.reconcile", "messaging.outbox"), ("messaging.recovery", "messaging.outbox")}
 # The only doors to the vendor.
 CATENA_USERS = {
     "messaging.conf", "messaging.mirror", "messaging.outbox", "messaging.reconcile", "messaging.inbox", "messaging.sync",

@@ -195,13 +195,13 @@ NEEDS_ATTENTION_SQL = (
 
 def unanswered_since_sql(alias: str) -> str:
     """When the driver of the conversation `alias.id` wrote the first message that nobody answered. Who wrote last decides, not
-    who opened it; what certainly did not go out answers nothing, nor does what was written to a group.
+    who opened it; what certainly did not go out answers nothing, nor does what was written to a group or as a test.
     """
     return (
         f"(SELECT min(i.occurred_at) FROM messaging_message i WHERE i.conversation_id = {alias}.id"  # noqa: S608 (our own words)
         " AND i.direction = 'in' AND i.deleted_at IS NULL AND i.occurred_at > coalesce((SELECT max(a.occurred_at)"
         f" FROM messaging_message a WHERE a.conversation_id = {alias}.id AND a.direction = 'out' AND a.deleted_at IS NULL"
-        " AND a.group_id IS NULL"
+        " AND a.group_id IS NULL AND NOT a.is_test"
         f" AND NOT (a.state IN ({_sql_words(UNANSWERING_STATES)}) AND a.handled_at IS NULL)), '-infinity'))"
     )
 
@@ -426,6 +426,9 @@ class Message(models.Model):
                 condition=Q(state__in=sorted(ATTENTION_STATES)),
                 name="message_failed",
             ),
+            models.Index(
+                fields=["connection", "-id"], condition=Q(is_test=True), name="message_tests"
+            ),  # support's tests of a connection
             # Read without the table: which causes, where, how many, whom.
             models.Index(
                 fields=["occurred_at"],

@@ -7,7 +7,17 @@ from django.db import models
 from django.db.models import Q
 from django.urls import reverse
 
+from messaging.models.directory import sees_every_fleet
 from messaging.models.incidents import Incident
+from messaging.models.people import User
+
+
+class RecoveryQuerySet(models.QuerySet["Recovery"]):
+    def visible_to(self, user: User) -> "RecoveryQuerySet":
+        """All for those who see every fleet; one's own for others, because a set may hold more fleets than a colleague's."""
+        if not user.is_active:
+            return self.none()
+        return self if sees_every_fleet(user) else self.filter(author=user)
 
 
 class Recovery(models.Model):
@@ -37,6 +47,8 @@ class Recovery(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
     changed_xid = models.BigIntegerField(default=0, editable=False)
+
+    objects = RecoveryQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at", "-id"]

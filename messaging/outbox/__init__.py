@@ -17,6 +17,7 @@ from messaging.outbox.queue import cancel, expire, lock, promote, promote_strand
 from messaging.outbox.resend import MayHaveArrived, NotResendable, Resend, can_be_resent, doubt_about, resend, resent_as
 from messaging.outbox.sending import ClaimLost, begin_post, drain, drain_due, send
 from messaging.outbox.settling import settle
+from messaging.outbox.trial import TooManyTests, send_test
 from messaging.outbox.verdict import Verdict
 from messaging.outbox.watchdog import watchdog
 
@@ -30,6 +31,7 @@ __all__ = [
     "NotResendable",
     "Resend",
     "Sender",
+    "TooManyTests",
     "Verdict",
     "accept_identity",
     "begin_post",
@@ -67,6 +69,7 @@ __all__ = [
     "resent_as",
     "ring",
     "send",
+    "send_test",
     "sender_of",
     "settle",
     "watchdog",

@@ -38,11 +38,11 @@ claimed AS (
         lease_until = %(lease_until)s
     FROM head WHERE m.id = head.id AND m.state = %(queued)s
     RETURNING m.id, m.fence, m.connection_id, m.author_id, m.sender_id, m.recipient_id, m.reply_to_id, m.retry_of_id,
-        m.text, m.priority)
-SELECT c.id, c.fence, c.connection_id, n.catena_id, s.catena_id, r.catena_id, c.text, c.priority, p.catena_id,
+        m.text, m.priority, m.is_test)
+SELECT c.id, c.fence, c.connection_id, n.catena_id, s.catena_id, r.catena_id, c.text, c.priority, p.catena_id, c.is_test,
     coalesce(u.is_active, false), coalesce(u.is_superuser, false),
     EXISTS (SELECT 1 FROM messaging_fleetmembership f WHERE f.user_id = c.author_id AND f.fleet_id = n.fleet_id)
-        OR c.retry_of_id IS NOT NULL AND u.role = 'support',
+        OR (c.retry_of_id IS NOT NULL OR c.is_test) AND u.role = 'support',
     {", ".join(f"n.{name}" for name in CONNECTION_FACTS)}
 FROM claimed c JOIN messaging_connection n ON n.id = c.connection_id
     JOIN messaging_fleetuser s ON s.id = c.sender_id JOIN messaging_fleetuser r ON r.id = c.recipient_id
@@ -54,7 +54,11 @@ class Client(Protocol):
     """The part of `CatenaClient` that sends."""
 
     def create_message(
-        self, draft: types.MessageDraft, *, before_first_byte: Callable[[], None] | None = None
+        self,
+        draft: types.MessageDraft,
+        *,
+        is_sync: bool = False,
+        before_first_byte: Callable[[], None] | None = None,
     ) -> types.Operation: ...
 
 
@@ -74,7 +78,7 @@ class Claim:
     """One worker's right to send one message, and what it read of it. `ends_at` is on this process's monotonic clock.
 
     `draft` is what is POSTed; a reply is linked only if Catena knows the message it answers. `obstacle` says why the
-    message must not go out any more, None when it may.
+    message must not go out any more, None when it may. `is_test`: in synchronous mode.
     """
 
     message_id: int
@@ -84,6 +88,7 @@ class Claim:
     ends_at: float
     draft: types.MessageDraft
     obstacle: str | None = None
+    is_test: bool = False
 
 
 def due_conversations(now: datetime, limit: int) -> list[int]:
@@ -116,7 +121,9 @@ def claim(conversation_id: int, sender: Sender) -> Claim | None:
 
 
 def _claim_of(conversation_id: int, row: tuple[Any, ...]) -> Claim:
-    message_id, fence, connection_id, *drafted, is_active, is_superuser, may_write = row[: -len(CONNECTION_FACTS)]
+    message_id, fence, connection_id, *drafted, is_test, is_active, is_superuser, may_write = row[
+        : -len(CONNECTION_FACTS)
+    ]
     connection = Connection.from_db(None, CONNECTION_FACTS, row[-len(CONNECTION_FACTS) :])
     may_send = access.may_send(is_active=is_active, is_superuser=is_superuser, may_write=may_write)
     return Claim(
@@ -127,4 +134,5 @@ def _claim_of(conversation_id: int, row: tuple[Any, ...]) -> Claim:
         time.monotonic() + settings.LEASE_SECONDS,
         types.MessageDraft(*drafted),
         connection.sending_obstacle if may_send else NO_LONGER_ALLOWED,
+        is_test,
     )

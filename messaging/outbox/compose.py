@@ -19,6 +19,8 @@ PATIENCE = {Priority.HIGH: timedelta(0), Priority.MEDIUM: timedelta(minutes=5), 
 HOLD_SECONDS_WHEN_HIGH = 3
 # For a connection whose fleet is not known: the same hours as a new fleet has.
 EXPIRES_HIGH_HOURS, EXPIRES_OTHER_HOURS = 4, 24
+# A test asks how things are now.
+TEST_LIFETIME = timedelta(minutes=10)
 
 
 class NoSender(Exception):
@@ -90,6 +92,8 @@ def compose_locked(
     client_token: UUID,
     now: datetime,
     retry_of: Message | None = None,
+    *,
+    is_test: bool = False,
 ) -> Message:
     """`compose` inside the caller's transaction, whose lock on the conversation it takes or repeats. Raises `NoSender`."""
     locked = Conversation.objects.select_for_update().get(pk=conversation.pk)
@@ -110,9 +114,10 @@ def compose_locked(
         retry_of=retry_of,
         state=S.WAITING if _must_wait(locked) else S.QUEUED,
         occurred_at=now,
-        not_before=now + _hold(author, priority),
-        send_by=now + PATIENCE[priority],
-        expires_at=now + lifetime(connection, priority),
+        not_before=now if is_test else now + _hold(author, priority),
+        send_by=now if is_test else now + PATIENCE[priority],
+        expires_at=now + (TEST_LIFETIME if is_test else lifetime(connection, priority)),
+        is_test=is_test,
     )
     message.sender_name = message.sender.name if message.sender else ""
     message.fingerprint = fingerprint(draft_of(message).body())
@@ -125,13 +130,13 @@ def _note(message: Message, author: User, locked: Conversation) -> None:
     repeated = {"retry_of": str(message.retry_of.uuid)} if message.retry_of else {}
     AuditEntry.objects.create(
         user=author,
-        action="resend" if repeated else "compose",
+        action="resend" if repeated else "test_send" if message.is_test else "compose",
         conversation=locked,
         message=message,
         connection_id=message.connection_id,
         detail={"seq": message.seq, "priority": message.priority, "length": len(message.text or ""), **repeated},
     )
-    if locked.last_incoming_id is not None and not repeated:
+    if locked.last_incoming_id is not None and not repeated and not message.is_test:
         ReadMark.advance(author, locked, locked.last_incoming_id)  # replying means reading
     locked.summarise()
     if message.state == S.QUEUED:

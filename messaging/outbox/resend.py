@@ -59,6 +59,8 @@ def _resend(message: Message, user: User, now: datetime, *, is_sure: bool) -> Re
     found = resent_as(current)
     if found is not None:
         return Resend(found, is_new=False)
+    if current.is_test:
+        raise NotResendable("This was a test of the connection. Send a new test from the connection's page.")
     if not can_be_resent(current):
         raise NotResendable("This message has not failed, or no longer: look at what became of it.")
     doubt = doubt_about(current)
@@ -78,7 +80,7 @@ def _resend(message: Message, user: User, now: datetime, *, is_sure: bool) -> Re
 
 def can_be_resent(message: Message) -> bool:
     """Whether its state allows it; whether somebody has done it is `resent_as`."""
-    return message.state in RESENDABLE_STATES and message.deleted_at is None
+    return message.state in RESENDABLE_STATES and message.deleted_at is None and not message.is_test
 
 
 def resent_as(message: Message) -> Message | None:

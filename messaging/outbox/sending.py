@@ -142,7 +142,7 @@ def _post(intent: _Intent) -> Verdict | None:
     """POSTs and judges; None when the claim is gone and nothing was sent."""
     claimed = intent.claimed
     try:
-        return verdicts.accepted(intent.sender.client.create_message(intent.draft, before_first_byte=intent.record))
+        return verdicts.accepted(_created(intent), is_sync=claimed.is_test)
     except NoAuthority:
         isolate(claimed, intent.sender.clock())
         return None
@@ -157,6 +157,13 @@ def _post(intent: _Intent) -> Verdict | None:
         return _judged(error, intent)
     finally:
         watchdog.disarm(intent.guard)
+
+
+def _created(intent: _Intent) -> types.Operation:
+    client, draft = intent.sender.client, intent.draft
+    if intent.claimed.is_test:
+        return client.create_message(draft, is_sync=True, before_first_byte=intent.record)
+    return client.create_message(draft, before_first_byte=intent.record)
 
 
 def _judged(error: Exception, intent: _Intent) -> Verdict:

@@ -52,8 +52,10 @@ class Verdict:
     hindrance: Hindrance | None = None
 
 
-def accepted(operation: types.Operation) -> Verdict:
-    return Verdict(AttemptOutcome.ACCEPTED, operation=operation, http_status=202)
+def accepted(operation: types.Operation, *, is_sync: bool = False) -> Verdict:
+    """Catena has taken it. In synchronous mode the operation has ended already, and 502 is the answer of one that failed."""
+    statuses = {"success": 200, "failed": 502} if is_sync else {}
+    return Verdict(AttemptOutcome.ACCEPTED, operation=operation, http_status=statuses.get(operation.status, 202))
 
 
 def verdict_of(error: Exception) -> Verdict:

@@ -22,7 +22,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from messaging import budget, conf, heartbeat, inbox, incidents, outbox, reconcile, sync, tasks, verify
+from messaging import budget, conf, heartbeat, inbox, incidents, outbox, reconcile, recovery, sync, tasks, verify
 from messaging.budget import Share
 from messaging.mirror import Change
 from messaging.models import SyncCursor, Verification
@@ -92,6 +92,7 @@ def lanes(senders: Executor) -> list[list[Round]]:
         [Round("restore", KEEPER_SECONDS, survey_restore)],
         [Round("reconcile", KEEPER_SECONDS, look_for_lost)],
         [Round("probes", PROBE_SECONDS, probe_gates)],
+        [Round("recovery", recovery.BEAT.total_seconds(), recover)],
         *([sweep] for sweep in sweeps),
         [Round("asked", ASKED_SECONDS, partial(run_asked, [*sweeps, subscriptions]), is_shared=False)],
         [
@@ -187,6 +188,10 @@ def survey_restore() -> None:
 
 def probe_gates() -> int:
     return outbox.probe(conf.catena_client())
+
+
+def recover() -> int:
+    return recovery.advance(outbox.database_clock())
 
 
 def sweep_operations() -> None:

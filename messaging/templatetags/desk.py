@@ -175,7 +175,8 @@ class _Thread:
         local = row["local"]
         words = time_element(row["occurred_at"], exact_words(local), short_clock(local))
         status = "" if row["is_incoming"] else badge(row["badge"], "long")
-        shown = f"{words}{priority(row['priority'])}{status}{_relations(row)}"
+        test = f'<span class="chip">{icon("activity")}Test</span>' if row["is_test"] else ""
+        shown = f"{words}{test}{priority(row['priority'])}{status}{_relations(row)}"
         return f"{shown}{self._actions(row)}{self._links(row)}"
 
     def _actions(self, row: Row) -> str:

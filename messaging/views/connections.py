@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db.models import Count, Q, QuerySet
 from django.http import Http404, HttpResponse
@@ -14,8 +14,8 @@ from django.views.decorators.http import require_safe
 
 from messaging import live
 from messaging.access import can_review, is_administrator
-from messaging.forms import GateForm
-from messaging.insight import listing
+from messaging.forms import GateForm, TrialForm
+from messaging.insight import listing, trials
 from messaging.insight.health import (
     DEGRADED_BELOW,
     FAILING_RUN,
@@ -39,6 +39,7 @@ from messaging.views.person import PersonRequest
 LIST = "messaging/connection_list.html"
 DETAIL = "messaging/connection_detail.html"
 MOST_SHOWN = 200
+TRIAL_TEXT = "Test from the office. No action is needed."
 RECENT_FAILURES = 10
 SHARE_WORDS = {"read_write": "Read and write", "read": "Read only", "read_only": "Read only"}
 RULES = {
@@ -89,9 +90,13 @@ def find_connection(user: User, uuid: UUID) -> Connection:
 
 
 def render_connection(
-    request: PersonRequest, one: Connection, form: GateForm | None = None, status: int = 200
+    request: PersonRequest,
+    one: Connection,
+    form: GateForm | None = None,
+    status: int = 200,
+    trial: TrialForm | None = None,
 ) -> HttpResponse:
-    """The page of a connection from `find_connection`, with the form for its gate as it was filled in."""
+    """The page of a connection from `find_connection`, with the forms for its gate and for a test as they were filled in."""
     request.glance = live.glance(request.user)
     now = timezone.now()
     gates = request.glance.gates
@@ -104,6 +109,7 @@ def render_connection(
         **_sweeps(request.user, one, now),
         "rules": RULES,
         **_gate_form(request, reverse("connection_gate", args=[one.catena_id]), one.pk, form),
+        **_trial_form(request, one, trial, now),
     }
     return render(request, DETAIL, {**context, "section": "connections"}, status=status)
 
@@ -126,6 +132,26 @@ def _gate_form(
         "gate_is_by_hand": own is not None and own.cause == GateCause.OPERATOR,
         "gate_reason": form.data.get("reason", "") if form else "",
         "gate_errors": [str(error) for errors in form.errors.values() for error in errors] if form else [],
+    }
+
+
+def _trial_form(request: PersonRequest, one: Connection, form: TrialForm | None, now: datetime) -> dict[str, Any]:
+    """What the form for a test message prints, and what came of the last ones; nothing for those who may not send any."""
+    if not can_review(request.user):
+        return {"can_test": False}
+    drivers = trials.drivers_of(one)
+    errors = form.errors.values() if form else []
+    return {
+        "can_test": one.sending_obstacle is None or form is not None,
+        "trial_drivers": drivers[: trials.MOST_DRIVERS],
+        "trial_is_cut": len(drivers) > trials.MOST_DRIVERS,
+        "trial_most": trials.MOST_DRIVERS,
+        # The refused form sends with its own token: should it be there already, it is not sent again.
+        "trial_token": (form.data.get("client_token") if form else None) or uuid4(),
+        "trial_recipient": form.data.get("recipient", "") if form else "",
+        "trial_text": form.data.get("text", "") if form else TRIAL_TEXT,
+        "trial_errors": [str(error) for listed in errors for error in listed],
+        "tests": trials.tests_of(request.user, one, now, request.glance.gates),
     }
 
 
@@ -197,7 +223,9 @@ def _due(at: datetime | None, now: datetime) -> str:
 
 
 def paint_connections(request: PersonRequest, look: live.Glance, since: live.Cursor, scope: live.Scope) -> list[str]:
-    """What the list, or with `q` naming one connection its page, repaints. One query; `since` and `scope` narrow nothing."""
+    """What the list, or with `q` naming one connection its page, repaints. One query, and one more for tests; `since` and
+    `scope` narrow nothing.
+    """
     now = timezone.now()
     wanted = request.GET.get("q", "")
     found = _found(request.user, "")
@@ -213,6 +241,9 @@ def paint_connections(request: PersonRequest, look: live.Glance, since: live.Cur
     if wanted:
         context["incident_notices"] = of_connection(request.user, look, rows[0]["connection"])
         context["trend"] = _trend(rows[0]["connection"])
+        if can_review(request.user):
+            context["shows_tests"] = True
+            context["tests"] = trials.tests_of(request.user, rows[0]["connection"], now, look.gates)
     return [render_to_string(f"{template}#changes", context, request)]
 
 

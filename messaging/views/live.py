@@ -23,6 +23,7 @@ from messaging.views.operations import paint_operations
 from messaging.views.painting import Paint, Painter
 from messaging.views.paused import paint_hooks, paint_paused
 from messaging.views.person import PersonRequest
+from messaging.views.recoveries import paint_recovery
 from messaging.views.subscriptions import paint_subscriptions
 
 
@@ -43,6 +44,7 @@ PAINTERS: Mapping[str, Painter] = {
     "subscriptions": paint_subscriptions,
     "compose": paint_nothing,
     "incidents": paint_incidents,
+    "recovery": paint_recovery,
 }
 # Pages that say by themselves which gates are closed.
 WITHOUT_NOTICES = frozenset({"connections"})
@@ -50,6 +52,7 @@ WITHOUT_NOTICES = frozenset({"connections"})
 WITHOUT_HOOKS = frozenset({"subscriptions"})
 # Where a person belongs who opens the poll's address by hand.
 CANONICAL = {
+    "recovery": "recoveries",
     "ops": "operations",
     "causes": "causes",
     "connections": "connections",
@@ -88,6 +91,8 @@ def _scope(asked: QueryDict) -> live.Scope:
             return live.Scope(conversation_id=key)
         case "message" | "decision":
             return live.Scope(message_id=key)
+        case "recovery":
+            return live.Scope(recovery_id=key)
         case _:
             return live.Scope()
 

@@ -66,7 +66,7 @@ def _context(user: User, story: Story) -> dict[str, Any]:
         "can_undo": _can_undo(user, shown),
         "resent": story.resent,
         # Whoever sees a message may send it again (`access.can_resend`): those are the fleet's members and support.
-        "can_resend": shown.state in RESENDABLE_STATES and story.resent is None,
+        "can_resend": shown.state in RESENDABLE_STATES and story.resent is None and not shown.is_test,
         # The same people may decide (`access.can_decide`).
         "can_decide": shown.state in UNDECIDED_STATES or reconcile.is_overdue(shown, story.now),
         "needs_handling": story.needs_handling,

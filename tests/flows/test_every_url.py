@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
-from messaging import incidents, live, models
+from messaging import incidents, live, models, recovery
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -31,10 +31,12 @@ def objects(conversation: models.Conversation, mara: models.User) -> dict[str, s
     for _ in range(5):
         factories.failed(conversation, author=mara)
     incidents.watch(timezone.now())
+    frozen = recovery.freeze(mara, models.Message.objects.all(), timezone.now())
     return {
         "c/": str(conversation.uuid), "_f/c/": str(conversation.uuid), "m/": str(message.uuid), "_f/m/": str(message.uuid),
         "connections/": str(conversation.connection.catena_id), "_f/connections/": str(conversation.connection.catena_id),
         "ops/incidents/": str(models.Incident.objects.get().uuid),
+        "ops/recoveries/": str(frozen.uuid),
     }  # fmt: skip
 
 

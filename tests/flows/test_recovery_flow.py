@@ -1,0 +1,150 @@
+"""Failures of three causes on two connections, scripted in the simulator: recovery sends exactly the safe ones, once each."""
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from messaging import models, outbox, recovery, sync
+from messaging.catena.client import CatenaClient
+from messaging.insight import recoveries as told
+from messaging.models import Recovery
+from messaging.simulator import Fault, SimulatorServer
+from messaging.states import MessageState
+from tests import factories
+from tests.messaging.conftest import catena as catena
+from tests.messaging.conftest import client_of_server
+from tests.messaging.test_outbox_races import with_commits
+
+S = MessageState
+COUNT = 150
+# Of three causes one leaves it open whether the driver got it.
+CAUSES = [("validation", 422), ("tsp", 429), ("tsp", 503)]
+
+
+@pytest.fixture
+def catena_client(catena: SimulatorServer) -> CatenaClient:
+    return client_of_server(catena)
+
+
+@pytest.fixture
+def people(catena: SimulatorServer, fleet: models.Fleet) -> list[models.Conversation]:
+    """A conversation for each of our drivers on two connections of the world; each driver is written to once."""
+    world, made = catena.world, []
+    active = [one for one in world.connections.values() if one.status == "active"]
+    for theirs in [one for one in active if one.schedule("message").share_level == "read_write"][:2]:
+        place = factories.ConnectionFactory(catena_id=theirs.id, fleet=fleet)
+        factories.FleetUserFactory(connection=place, catena_id=world.dispatchers(theirs.id)[0].id, is_driver=False)
+        driver = world.drivers(theirs.id)[0]
+        for number in range(COUNT // 2):
+            # More people than the small world has: each of ours is the first of theirs under another name.
+            known = factories.FleetUserFactory(connection=place, name=f"Driver {number}")
+            world.users[str(known.catena_id)] = world.users[driver.id]
+            made.append(factories.ConversationFactory(driver=known))
+    return made
+
+
+def settle(client: CatenaClient, catena: SimulatorServer) -> None:
+    """Sends what is due and reads what became of it, until nothing waits any more."""
+    for _ in range(30):
+        outbox.drain_due(client)
+        sync.operations(client, timezone.now(), everything=True)
+        if not models.Message.objects.filter(state__in=[S.QUEUED, S.ACCEPTED]).exists():
+            return
+    raise AssertionError(Counter(models.Message.objects.values_list("state", flat=True)))
+
+
+def fail_all(
+    people: list[models.Conversation], author: models.User, client: CatenaClient, catena: SimulatorServer
+) -> None:
+    for number, conversation in enumerate(people):
+        kind, status = CAUSES[number % 3]
+        catena.world.faults.add(Fault("attempt_failure", error_type=kind, status=status, text=f"load {number:04} "))
+        outbox.compose(
+            author, conversation, f"load {number:04} is ready", "medium", None, conversation.uuid, timezone.now()
+        )
+    settle(client, catena)
+    catena.world.faults.clear()
+    assert models.Message.objects.filter(state=S.FAILED).count() == COUNT
+
+
+@pytest.fixture
+def frozen(
+    people: list[models.Conversation], mara: models.User, catena: SimulatorServer, catena_client: CatenaClient
+) -> Recovery:
+    catena.world.pace.max_attempts = 1
+    fail_all(people, mara, catena_client, catena)
+    made = recovery.freeze(mara, models.Message.objects.all(), timezone.now())
+    recovery.start(made, mara, timezone.now())
+    return made
+
+
+def run(made: Recovery, client: CatenaClient, catena: SimulatorServer, beats: int = 40) -> Recovery:
+    """The worker's rounds, two seconds apart, with everything on its way ending in between."""
+    now = timezone.now()
+    for beat in range(beats):
+        recovery.advance(now + timedelta(seconds=2 * beat))
+        settle(client, catena)
+    return Recovery.objects.get(pk=made.pk)
+
+
+def posted_twice(catena: SimulatorServer) -> set[str]:
+    counted = Counter(entry.message_text for entry in catena.world.journal)
+    assert set(counted.values()) <= {1, 2}
+    return {text for text, count in counted.items() if count == 2}
+
+
+def safe_texts() -> set[str]:
+    return {f"load {number:04} is ready" for number in range(COUNT) if CAUSES[number % 3][1] < 500}
+
+
+@with_commits
+def test_exactly_the_safe_ones_are_sent_again_once_each_and_the_report_adds_up(
+    frozen: Recovery, catena: SimulatorServer, catena_client: CatenaClient
+) -> None:
+    ended = run(frozen, catena_client, catena)
+    assert ended.state == Recovery.State.FINISHED
+    assert posted_twice(catena) == safe_texts()
+    assert {line.key: line.count for line in told.lines(ended)} == {"accepted": 100, "may_have_arrived": 50}
+
+
+@with_commits
+def test_it_stops_itself_when_the_cause_is_still_there(
+    frozen: Recovery, catena: SimulatorServer, catena_client: CatenaClient
+) -> None:
+    catena.world.faults.add(Fault("attempt_failure", error_type="validation", status=422, times=None))
+    ended = run(frozen, catena_client, catena, 6)
+    assert (ended.state, ended.stop_reason.startswith("The canary failed: ")) == (Recovery.State.STOPPED, True)
+    assert len(catena.world.journal) == COUNT + 3
+    lines = {line.key: line.count for line in told.lines(ended)}
+    assert lines == {"failed": 3, "due": 97, "may_have_arrived": 50}
+
+
+@with_commits
+def test_a_worker_killed_in_the_middle_is_resumed_exactly(
+    frozen: Recovery, catena: SimulatorServer, catena_client: CatenaClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every eleventh resend the worker dies: before its transaction commits, or right after."""
+    real, calls = outbox.resend, 0
+
+    def dies(*args: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        made = real(*args, **named)
+        if calls % 11 == 0:
+            raise SystemExit
+        return made
+
+    monkeypatch.setattr(outbox, "resend", dies)
+    now, deaths = timezone.now(), 0
+    for beat in range(60):
+        try:
+            recovery.advance(now + timedelta(seconds=2 * beat))
+        except SystemExit:
+            deaths += 1
+        settle(catena_client, catena)
+    assert deaths >= 9
+    assert Recovery.objects.get(pk=frozen.pk).state == Recovery.State.FINISHED
+    assert posted_twice(catena) == safe_texts()
