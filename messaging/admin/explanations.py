@@ -21,6 +21,8 @@ TYPE_HELP = (
     "Catena's word (auth, validation, network, tsp); or ours: “rejected” for what Catena itself refused, “expired” for what"
     " became too old. Blank: any."
 )
+# A preview is about the facts: what is said may still be open.
+UNTOLD = ("title", "what", "who", "again", "step")
 NO_DIGITS = (
     "Leave numbers and ids out: failures are told apart without them. For a status code there are the fields above."
 )
@@ -67,9 +69,17 @@ class ExplanationAdmin(AdministratorAdmin):
     form = ExplanationForm
     change_form_template = "admin/messaging/explanation/change_form.html"
     list_display = (
-        "title", "source_name", "error_type", "codes", "words", "again", "step", "is_specific", "is_active", "spoken",
-    )  # fmt: skip
-    list_filter = ("error_type", "is_specific", "is_active", "who", "again", "step", "source_name")
+        "title",
+        "spoken",
+        "error_type",
+        "codes",
+        "words",
+        "source_name",
+        "again",
+        "is_specific",
+        "is_active",
+    )
+    list_filter = ("is_active", "is_specific", "error_type", "source_name")
     search_fields = ("title", "what", "advice", "words")
     actions = None
     fieldsets = (
@@ -133,7 +143,10 @@ class ExplanationAdmin(AdministratorAdmin):
         if not (self.has_change_permission(request, obj) and (obj is not None or object_id is None)):
             raise Http404
         form = self.get_form(request, obj, change=obj is not None)(request.POST, instance=obj)
-        is_good = form.is_valid()
+        for name in UNTOLD:
+            form.fields[name].required = False
+        form.full_clean()
+        is_good = not set(form.errors) & {*FACTS, "__all__"}
         shown = helpers.AdminForm(form, _fieldsets(self.get_fieldsets(request, obj)), {}, (), model_admin=self)
         context = {
             **self.admin_site.each_context(request),

@@ -102,7 +102,7 @@ def test_a_preview_tells_where_a_more_telling_entry_speaks(
     ("wrong", "words"),
     [
         ({"words": "dock 7"}, "Leave numbers and ids out"), ({"code_from": "500", "code_to": "499"}, "cannot be below"),
-        ({"code_to": "499"}, "cannot be below"), ({"title": ""}, "This field is required"),
+        ({"code_to": "499"}, "cannot be below"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("button", ["_preview", "_save"])
@@ -160,3 +160,14 @@ def test_the_worklist_costs_the_same_however_many_causes_there_are(
             page_of(client, reverse("unexplained"))
         counts.append(len(asked))
     assert counts[0] == counts[1] <= 12
+
+
+def test_a_preview_does_not_ask_for_what_is_still_to_be_written(
+    odd_failures: list[models.Message], ada: models.User, client_of: Any
+) -> None:
+    bare = {"error_type": "tsp", "words": "stocktaking", "is_specific": "on", "is_active": "on", "_preview": "Preview"}
+    page = " ".join(client_of(ada).post(ADD, bare).content.decode().split())
+    assert "Speaks for 3 failures." in page
+    assert "This field is required" not in page
+    client_of(ada).post(ADD, {name: value for name, value in bare.items() if name != "_preview"})
+    assert not Explanation.objects.filter(words="stocktaking").exists()
