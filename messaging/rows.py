@@ -14,10 +14,12 @@ from django.db import connection
 from django.utils.timezone import get_current_timezone
 
 from messaging.access import may_withdraw
+from messaging.insight.explanations import title_of
 from messaging.live import MOST_CHANGES, Cursor, changed_connection_sql, changed_sql, cursor_parameters
 from messaging.models import User
 from messaging.models.conversation import READ_THROUGH_SQL, unsettled_head_sql
 from messaging.models.directory import provider_name, sees_every_fleet, visible_connections_sql
+from messaging.models.explanations import STAMP_SQL
 from messaging.models.outlook import ClosedGates, delivery_of
 from messaging.models.statements import prepared_cursor
 from messaging.states import (
@@ -75,6 +77,8 @@ SELECT m.id, m.uuid::text AS uuid, m.conversation_id, m.text, m.priority, m.auth
   q.uuid::text AS quote_uuid, q.text AS quote_text, m.handled_note, {_name_sql("h")} AS handled_by, m.handled_by_id,
   o.uuid::text AS repeats_uuid, o.occurred_at AS repeats_at,
   CASE WHEN m.state = 'waiting' THEN {unsettled_head_sql("m")} END AS behind,
+  m.error_type, m.response_status_code, m.cause,
+  CASE WHEN m.state IN ('failed', 'rejected', 'expired') THEN {STAMP_SQL} END AS entries_stamp,
   r.uuid::text AS again_uuid, r.occurred_at AS again_at, r.author_id AS again_by_id, r.author AS again_by,
   {_DELIVERY.format(m="m", p="", s="s")}
 FROM messaging_message m
@@ -376,6 +380,7 @@ def message_row(row: Row, viewer: _Viewer) -> Row:
     row["needs_handling"] = row["handled_at"] is None and may_be_handled
     # Whoever sees a message may send it again (`access.can_resend`): those are the fleet's members and support.
     row["can_resend"] = row["state"] in RESENDABLE_STATES and row["again_uuid"] is None
+    row["why"] = title_of(row, "The driver") if row["entries_stamp"] else ""
     row["links"] = _relations(row, viewer)
     row["url"] = f"/m/{row['uuid']}/"
     row["is_first"] = True

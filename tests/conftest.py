@@ -1,6 +1,7 @@
 """What every test may ask for. The database is the real PostgreSQL; nothing here patches the product."""
 
 import os
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -32,10 +33,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     not_run = [report for report in terminalreporter.stats.get("skipped", []) if "NOT RUN" in str(report.longrepr)]
     if not_run:
         terminalreporter.section("NOT RUN", sep="!", red=True, bold=True)
-        terminalreporter.write_line(
-            f"{len(not_run)} browser tests were NOT RUN: Chromium is missing (Debian, Ubuntu: apt install chromium).",
-            red=True,
-        )
+        for cause, count in Counter(
+            str(report.longrepr).partition("NOT RUN: ")[2].strip("')") for report in not_run
+        ).items():
+            terminalreporter.write_line(f"{count} tests were NOT RUN: {cause}", red=True)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import factory
 from django.utils import timezone
 
 from messaging import models
+from messaging.mirror.redaction import request_ids
 from messaging.states import AttemptOutcome, Authority, Direction, MessageState, Priority, Question
 
 PASSWORD = "north-yard-gate-7"
@@ -177,6 +178,7 @@ class OperationLogFactory(factory.django.DjangoModelFactory):
     error_details = "Recipient device offline"
     response_status_code = 503
     response_headers = {"X-Request-Id": "req-7c55"}
+    request_ids = factory.LazyAttribute(lambda row: request_ids(row.response_headers))
     catena_created_at = factory.LazyFunction(timezone.now)
     catena_updated_at = factory.SelfAttribute("catena_created_at")
 

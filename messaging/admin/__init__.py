@@ -3,9 +3,9 @@
 from django.contrib import admin
 from django.contrib.auth.models import Group
 
-from messaging.admin import directory, incidents, messages, operations, people, records, subscriptions
+from messaging.admin import directory, explanations, incidents, messages, operations, people, records, subscriptions
 
-__all__ = ["directory", "incidents", "messages", "operations", "people", "records", "subscriptions"]
+__all__ = ["directory", "explanations", "incidents", "messages", "operations", "people", "records", "subscriptions"]
 
 # Roles decide who may do what; a second set of permissions would only look as if it did.
 admin.site.unregister(Group)

@@ -1,17 +1,21 @@
 """The people who log in: their role, their fleets, their preferences. Nobody is deleted; history names them."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.forms import UserChangeForm
+from django.contrib.auth.models import Permission
 from django.db.models import Model
 from django.http import HttpRequest
 
+from messaging.access import EXPORT, may_export
 from messaging.admin.directory import audit
 from messaging.admin.reading import AdministratorAdmin, PlainInline, may_administer
 from messaging.models import FleetMembership, Role, User
 
+_EXPORT = {"codename": EXPORT, "content_type__app_label": "messaging"}
 _NAMES = ("username", "first_name", "last_name", "email")
 
 
@@ -26,10 +30,30 @@ class MembershipInline(PlainInline):
     has_add_permission = has_change_permission = has_delete_permission = has_view_permission
 
 
+# The stubs know this class as generic, Django does not.
+if TYPE_CHECKING:
+    PlainPersonForm = UserChangeForm[User]
+else:
+    PlainPersonForm = UserChangeForm
+
+
+class PersonForm(PlainPersonForm):
+    """The one permission that goes to single people, as a tick instead of Django's list of all."""
+
+    may_export = forms.BooleanField(
+        required=False, label="May export messages", help_text="As CSV, of the fleets they see. A superuser always may."
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["may_export"] = self.instance.user_permissions.filter(**_EXPORT).exists()
+
+
 @admin.register(User)
 class PersonAdmin(AdministratorAdmin, UserAdmin):  # type: ignore[type-arg]
     """Only a superuser makes superusers or touches one, or an administrator could raise himself."""
 
+    form = PersonForm
     list_display = ("username", "first_name", "last_name", "role", "is_active", "is_superuser", "last_login")
     list_filter = ("role", "is_active", "is_superuser", "memberships__fleet")
     ordering = ("username",)
@@ -37,7 +61,7 @@ class PersonAdmin(AdministratorAdmin, UserAdmin):  # type: ignore[type-arg]
     filter_horizontal = ()
     fieldsets = (
         (None, {"fields": (*_NAMES, "password")}),
-        ("Access", {"fields": ("role", "is_active", "is_superuser")}),
+        ("Access", {"fields": ("role", "is_active", "is_superuser", "may_export")}),
         ("Preferences", {"fields": ("time_zone", "theme", "undo_seconds", "has_shortcuts")}),
         ("Dates", {"fields": ("last_login", "date_joined")}),
     )
@@ -61,6 +85,9 @@ class PersonAdmin(AdministratorAdmin, UserAdmin):  # type: ignore[type-arg]
         # The role opens the panel; Django asks its own flag at the door.
         obj.is_staff = obj.is_superuser or obj.role == Role.ADMINISTRATOR
         super().save_model(request, obj, form, change)
+        if change:
+            allow = obj.user_permissions.add if form.cleaned_data.get("may_export") else obj.user_permissions.remove
+            allow(Permission.objects.get(**_EXPORT))
         # Field names only: a password must not reach the audit, nor a name that can be looked up.
         changed = sorted(form.changed_data)
         audit(request, "person_changed" if change else "person_added", obj, {"changed": changed, "role": obj.role})
@@ -71,6 +98,11 @@ class PersonAdmin(AdministratorAdmin, UserAdmin):  # type: ignore[type-arg]
         gone = [row.fleet_id for row in formset.deleted_objects]
         if added or gone:
             audit(request, "fleets_changed", form.instance, {"added": added, "removed": gone})
+
+    @admin.display(description="May export messages", boolean=True)
+    def may_export(self, obj: User) -> bool:
+        """What the form's tick says, for those who may only read it."""
+        return may_export(obj)
 
 
 def _is_superuser(request: HttpRequest) -> bool:

@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import Exists, OuterRef, QuerySet, Subquery
+from django.db.models import Case, Exists, OuterRef, QuerySet, Subquery, TextField, When
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import JSONObject
 
 from messaging.models import Connection, Decision, Look, Message, OperationLog, SendAttempt
-from messaging.states import LIVELY_STATES, UNDECIDED_STATES, Badge, Direction, MessageState, held_up
+from messaging.models.explanations import STAMP_SQL
+from messaging.states import LIVELY_STATES, RESENDABLE_STATES, UNDECIDED_STATES, Badge, Direction, MessageState, held_up
 
 S = MessageState
 # A receipt that has not come by then is not waited for on an open page.
@@ -20,7 +22,7 @@ HANDLED_BY_PEOPLE = frozenset({"failed", "not_sent", "expired", "late", "sent_af
 
 _LOG = ("catena_id", "status", "error_type", "error_details", "response_status_code", "response_headers")
 _PERSON = {"first": "user__first_name", "last": "user__last_name", "login": "user__username"}
-_POST = ("id", "outcome", "http_status", "error_class", "error_text", "looks")
+_POST = ("id", "outcome", "http_status", "error_class", "error_text", "looks", "worker", "body_sha256")
 _POST_TIMES = {
     "began": "posting_at", "ended": "finished_at", "looked": "looked", "next": "next_look_at", "operation": "operation_id",
     "found": "operation__catena_created_at",
@@ -61,6 +63,8 @@ class Post:
     next_look_at: datetime | None = None
     found_at: datetime | None = None
     is_second: bool = False
+    worker: str = ""
+    body_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class Story:
     """A message with everything that happened to it, each list oldest first, and the badge of this moment.
 
     `held_up_by` is the address of the message that it waits behind and that may have been sent. `has_receipts` says that
-    its provider has ever reported one.
+    its provider has ever reported one. `entries_stamp` is that of the explanations, None where none can be wanted.
     """
 
     message: Message
@@ -100,6 +104,7 @@ class Story:
     now: datetime
     held_up_by: str = ""
     has_receipts: bool = True
+    entries_stamp: str | None = None
 
     @property
     def provider(self) -> str:
@@ -149,6 +154,10 @@ def with_story(found: "QuerySet[Message]") -> "QuerySet[Message]":
         told_verdicts=ArraySubquery(verdicts.values(row=_packed(("id", "kind", "reason"), **_PERSON, at="created_at"))),
         told_behind=Subquery(unsettled.values(row=_packed(("uuid", "state")))[:1]),
         told_receipts=Exists(receipts),
+        told_entries=Case(
+            When(state__in=sorted(RESENDABLE_STATES | {S.ACCEPTED}), then=RawSQL(STAMP_SQL, ())),  # noqa: S611 (a constant)
+            output_field=TextField(),
+        ),
         told_repeats=ArraySubquery(repeats.values(row=_packed(("uuid",), **author, at="occurred_at"))),
     )  # fmt: skip
 
@@ -171,6 +180,7 @@ def tell(message: Message, badge: Badge, now: datetime) -> Story:
         resent=next((_resent(row) for row in reversed(rows["told_repeats"])), None),
         now=now,
         has_receipts=rows["told_receipts"],
+        entries_stamp=rows["told_entries"],
     )
 
 
@@ -200,6 +210,8 @@ def _post(row: Mapping[str, Any], operation_id: int | None) -> Post:
         looked_at=_moment(row["looked"]),
         next_look_at=_moment(row["next"]),
         found_at=_moment(row["found"]),
+        worker=row["worker"],
+        body_sha256=row["body_sha256"],
         is_second=row["operation"] is not None and row["operation"] != operation_id,
     )
 

@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta
 
 from django.utils.timezone import localdate
 
+from messaging.insight.escalation import POST_PATH
 from messaging.insight.meanings import code_hint, code_phrase, error_type_words, span
 from messaging.insight.sentence import clock
 from messaging.insight.story import Attempt, Post, Story
@@ -54,7 +55,7 @@ def timeline(story: Story, *, with_headers: bool) -> list[Step]:
     if story.message.state == S.MIRRORED:
         steps = list(_mirrored(story))
     else:
-        steps = [*_ours(story), *_attempts(story, with_headers=with_headers), *_ends(story)]
+        steps = [*_ours(story, with_headers=with_headers), *_attempts(story, with_headers=with_headers), *_ends(story)]
         steps = _with_escalation(steps, story)
     return _dated(steps[::-1], localdate(story.now))
 
@@ -97,12 +98,12 @@ def _mirrored(story: Story) -> Iterator[Step]:
     yield from _receipts(story)
 
 
-def _ours(story: Story) -> Iterator[Step]:
+def _ours(story: Story, *, with_headers: bool) -> Iterator[Step]:
     message = story.message
     yield Step("composed", f"Written by {_name(message.author)}", message.occurred_at, Tone.NEUTRAL)
     yield from _hold(story)
     for post in story.posts:
-        yield _post_step(post)
+        yield _post_step(post, with_headers=with_headers)
         yield from _search_steps(post, story.now)
     if message.accepted_at and not any(post.outcome == AttemptOutcome.ACCEPTED for post in story.posts):
         yield Step("accepted", "Found at Catena", message.accepted_at, Tone.OK)
@@ -132,7 +133,7 @@ def _hold(story: Story) -> Iterator[Step]:
         yield Step("held", f"Held {span(held_for)} for undo", message.occurred_at, Tone.NEUTRAL)
 
 
-def _post_step(post: Post) -> Step:
+def _post_step(post: Post, *, with_headers: bool) -> Step:
     title, tone = OUTCOMES[post.outcome]
     took = post.finished_at - post.posting_at if post.finished_at else timedelta()
     return Step(
@@ -144,7 +145,14 @@ def _post_step(post: Post) -> Step:
         code=post.http_status,
         phrase=code_phrase(post.http_status) if post.http_status else "",
         text=scrub(post.error_text),
+        hint=_particulars(post) if with_headers else "",
     )
+
+
+def _particulars(post: Post) -> str:
+    """Which request it was, for whoever must find it in a log."""
+    digest = f", SHA-256 of the body {post.body_sha256[:16]}…" if post.body_sha256 else ""
+    return f"POST {POST_PATH} by {post.worker or 'a worker without a name'}{digest}"
 
 
 def _attempts(story: Story, *, with_headers: bool) -> Iterator[Step]:

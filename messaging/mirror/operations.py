@@ -16,7 +16,7 @@ from messaging.catena import types
 from messaging.mirror.fingerprint import fingerprint, is_new_message
 from messaging.mirror.messages import adopt_record
 from messaging.mirror.reasons import plain_reason
-from messaging.mirror.redaction import keepable, redact_headers, scrub, storable, verbatim
+from messaging.mirror.redaction import keepable, redact_headers, request_ids, scrub, storable, verbatim
 from messaging.models import AuditEntry, Connection, Conversation, Message, Operation, OperationLog, SendAttempt
 from messaging.models.statements import prepared_cursor
 from messaging.states import (
@@ -400,12 +400,14 @@ def _store_log(operation: Operation, record: types.OperationLog) -> None:
 
 
 def _log_values(record: types.OperationLog) -> dict[str, Any]:
+    headers = redact_headers(record.response_headers)
     return {
         "status": storable(record.status)[:50],
         "error_type": storable(record.error_type or "")[:50],
         "error_details": scrub(record.error_details or ""),
         "response_status_code": record.response_status_code,
-        "response_headers": redact_headers(record.response_headers),
+        "response_headers": headers,
+        "request_ids": request_ids(headers),
         "catena_created_at": record.created_at,
         "catena_updated_at": record.updated_at,
     }

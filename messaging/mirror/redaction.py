@@ -9,6 +9,8 @@ from functools import lru_cache
 from typing import Any
 
 HEADER_NAMES = frozenset({"content-type", "date", "retry-after", "x-request-id", "x-correlation-id", "x-trace-id"})
+# What a provider calls one request, by which its support finds it again.
+REQUEST_ID_NAMES = frozenset({"x-request-id", "x-correlation-id", "x-trace-id"})
 HEADER_PREFIXES = ("x-ratelimit-", "ratelimit-")
 HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 HEADER_LENGTH = 256
@@ -45,6 +47,12 @@ def redact_headers(headers: Mapping[str, str]) -> dict[str, str]:
     characters. Everything else is dropped, above all cookies, authorization and locations.
     """
     return {name: _value(value) for name, value in headers.items() if _is_allowed(name) and isinstance(value, str)}
+
+
+def request_ids(headers: Mapping[str, str]) -> list[str]:
+    """What the provider calls this request, from headers that passed `redact_headers`: sorted, each once, none empty."""
+    found = {value.strip() for name, value in headers.items() if name.lower() in REQUEST_ID_NAMES}
+    return sorted(found - {"", HIDDEN})
 
 
 def _is_allowed(name: object) -> bool:

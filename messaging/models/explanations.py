@@ -67,3 +67,11 @@ class Explanation(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+
+# Changes whenever an entry comes, goes or is saved: kept entries are as good as their stamp. Not the newest change alone,
+# because of two that are saved at the same time the older may be committed last.
+STAMP_SQL = (
+    "(SELECT count(*) || ' ' || coalesce(sum(extract(epoch FROM x.changed_at)), 0) FROM messaging_explanation x"
+    " WHERE x.is_active)"
+)

@@ -203,6 +203,11 @@ class _Thread:
     def _remedies(self, row: Row) -> str:
         """What can be done about a failure: send it again, or say how it was taken care of."""
         parts = []
+        if row["why"]:
+            # In plain words, and the way to what can be done; the provider's own words stand in the badge.
+            parts.append(
+                f'<span class="small muted">{escape(row["why"])}. <a href="{row["url"]}#why">What to do</a></span>'
+            )
         if row["can_resend"]:
             button = f'<button class="btn btn-small" type="submit">{icon("rotate-cw")}Send again</button>'
             parts.append(self._form(f"{row['url']}resend/", button))

@@ -20,6 +20,7 @@ register = template.Library()
 
 # Address and section, word, icon, key; then what the count beside it has for class and for words.
 ENTRIES = (
+    ("search", "Search", "search", "/", "", ""),
     ("inbox", "Inbox", "inbox", "g i", "count", "unread"),
     ("operations", "Operations", "activity", "g o", "count count-bad", "need attention"),
     ("connections", "Connections", "plug", "g c", "", ""),

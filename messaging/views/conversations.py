@@ -11,9 +11,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
 from messaging import live
+from messaging.insight.cards import may_rewrite
 from messaging.models import Connection, ReadMark
 from messaging.rows import Row, changed_rows, read_key, read_number, unsettled_of
-from messaging.states import REPEATABLE_STATES
 from messaging.templatetags.desk import changed_messages
 from messaging.threads import Head
 from messaging.views.desk import (
@@ -50,7 +50,7 @@ def conversation(request: PersonRequest, uuid: UUID) -> HttpResponse:
 def composer_of(request: PersonRequest, found: Head) -> Context:
     """The composer as the address asks for it: answering a message (`reply_to`), or with a text again (`text_of`)."""
     again = message_in(request.user, found, request.GET.get("text_of", ""))
-    may_repeat = again is not None and again.author_id == request.user.pk and again.state in REPEATABLE_STATES
+    may_repeat = again is not None and may_rewrite(again, request.user)
     text, priority = (again.text or "", again.priority or "") if again and may_repeat else ("", "")
     quote = quoted(request.user, found, request.GET.get("reply_to", ""))
     return composer_context(found, text=text, priority=priority, quote=quote)

@@ -15,9 +15,9 @@ from django.views.decorators.http import require_safe
 from messaging import access, incidents, live
 from messaging.forms import IncidentForm
 from messaging.insight import outages
+from messaging.insight.filtering import read_key, write_key
 from messaging.models import Incident, User
 from messaging.views.desk import SeeOther
-from messaging.views.operations import read_key, write_key
 from messaging.views.person import PersonRequest
 from messaging.views.replies import post_or_return
 

@@ -11,12 +11,14 @@ from django.views.decorators.http import require_safe
 
 from messaging import live, reconcile
 from messaging.access import can_review, is_administrator, may_withdraw
+from messaging.insight.cards import card
 from messaging.insight.sentence import identities, sentence, support_text
 from messaging.insight.story import Story, tell, with_story
 from messaging.insight.timeline import timeline
 from messaging.models import Message, User, message_delivery
 from messaging.models.outlook import ClosedGates
 from messaging.states import CANCELLABLE_STATES, RESENDABLE_STATES, UNDECIDED_STATES, Direction, Tone
+from messaging.views.bench import bench
 from messaging.views.painting import Paint
 from messaging.views.paused import of_connection
 from messaging.views.person import PersonRequest
@@ -26,16 +28,20 @@ TEMPLATE = "messaging/message_detail.html"
 
 @require_safe
 def message(request: PersonRequest, uuid: UUID) -> HttpResponse:
-    """Everything known of one message. Two queries: the look and the story."""
+    """Everything known of one message. For a reader the look, the story, notes and owner; at most eight queries."""
+    return page(request, uuid)
+
+
+def page(request: PersonRequest, uuid: UUID, status: int = 200, **typed: str) -> HttpResponse:
+    """The page, with what was typed into it and refused."""
     request.glance = live.glance(request.user)
     story = _story(request.user, request.glance.gates, uuid=uuid)
     if story is None:
         raise Http404
     place = {"view": "page"} if story.is_over else {"view": "message", "scope": story.message.pk}
     paused = of_connection(request.glance.gates, story.message.connection)
-    return render(
-        request, TEMPLATE, {**_context(request.user, story), "section": "operations", "paused": paused, **place}
-    )
+    context = {**_context(request.user, story), **bench(request, story), "section": "operations", "paused": paused}
+    return render(request, TEMPLATE, {**context, **place, **typed}, status=status)
 
 
 def _story(user: User, gates: ClosedGates, **key: Any) -> Story | None:
@@ -55,6 +61,8 @@ def _context(user: User, story: Story) -> dict[str, Any]:
         "steps": timeline(story, with_headers=sees_headers),
         "identities": identities(story),
         "support": support_text(story, with_headers=sees_headers),
+        "card": card(story, user),
+        "may_explain": is_administrator(user) and user.is_staff,
         "can_undo": _can_undo(user, shown),
         "resent": story.resent,
         # Whoever sees a message may send it again (`access.can_resend`): those are the fleet's members and support.

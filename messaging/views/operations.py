@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from messaging import live
-from messaging.access import can_review, is_administrator, tends_webhooks
+from messaging.access import can_review, is_administrator, may_export, tends_webhooks
 from messaging.insight import listing
 from messaging.insight.checked import last_check
 from messaging.insight.figures import MOST_COUNTED, Figures, figures, parse
@@ -83,6 +83,7 @@ def _list_context(request: PersonRequest) -> dict[str, Any]:
     return {
         **console,
         "rows": rows,
+        "may_export": may_export(request.user),
         "urgent": urgent[: listing.MOST_ATTENTION],
         "more_urgent": len(urgent) > listing.MOST_ATTENTION,
         "attention_total": request.glance.failed,

@@ -26,6 +26,7 @@ def pages(stack: Stack) -> dict[str, str]:
         "causes": "/ops/causes/?range=all", "views": "/ops/views/?code=503", "connections": "/connections/",
         "connection": f"/connections/{connection}/", "incidents": "/ops/incidents/",
         "settings": "/settings/", "keys": "/help/keys/",
+        "search": "/search/", "found": "/search/?q=a", "nothing": "/search/?q=zzzz",
         "missing": "/nowhere/",
     }  # fmt: skip
 

@@ -109,7 +109,7 @@ def found(client: Client, model: str, query: dict[str, str]) -> list[str]:
 
 def test_every_model_of_ours_is_on_the_panel() -> None:
     shown = {model._meta.model_name for model in admin.site._registry if model._meta.app_label == "messaging"}
-    assert shown == {*READ_ONLY, "connection", "fleet", "user", "fleetmembership"}
+    assert shown == {*READ_ONLY, "connection", "explanation", "fleet", "user", "fleetmembership"}
 
 
 @pytest.mark.parametrize("model", [*READ_ONLY, "connection", "fleet", "user", "fleetmembership"])

@@ -366,3 +366,25 @@ def test_the_merge_of_two_words(before: str, after: str, later: int, kept: str) 
 def test_of_two_words_of_one_moment_pending_is_the_earlier(words: tuple[str, str]) -> None:
     moment = timezone.now()
     assert merged_status(words[0], moment, words[1], moment) == "parked"
+
+
+def test_what_the_provider_calls_the_request_is_kept_with_the_log_and_follows_a_newer_word(
+    conversation: models.Conversation,
+) -> None:
+    message = pending(conversation)
+    headers = {"x-CORRELATION-id": "corr-9", "X-Request-Id": "req-1", "Retry-After": "30", "X-Trace-Id": ""}
+    mirror.apply_operation(record(message, logs=[log(1, response_headers=headers)]))
+    stored = models.OperationLog.objects.get()
+    assert stored.request_ids == ["corr-9", "req-1"]
+
+    later = EPOCH + timedelta(minutes=5)
+    changed = {**log(1, response_headers={"X-Request-ID": "req-2"}), "updated_at": later.isoformat()}
+    mirror.apply_operation(record(message, minutes=6, logs=[changed]))
+    stored.refresh_from_db()
+    assert stored.request_ids == ["req-2"]
+
+
+def test_a_secret_in_a_request_id_is_no_request_id(conversation: models.Conversation) -> None:
+    headers = {"X-Request-Id": "Bearer abc.def.ghi"}
+    mirror.apply_operation(record(pending(conversation), logs=[log(1, response_headers=headers)]))
+    assert models.OperationLog.objects.get().request_ids == []

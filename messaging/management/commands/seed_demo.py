@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.models import Permission
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
 from messaging import sync
+from messaging.access import EXPORT
 from messaging.conf import catena_client
 from messaging.management.display import RoundDisplay, report
 from messaging.models import Conversation, Fleet, FleetMembership, ReadMark, Role, User
@@ -98,6 +100,8 @@ def _person(person: Person, password: str, is_asked_for: bool) -> User:
             "is_superuser": is_administrator,
         },
     )
+    if is_new and person.role == Role.SUPPORT:
+        user.user_permissions.add(Permission.objects.get(codename=EXPORT, content_type__app_label="messaging"))
     if is_new or (is_asked_for and not user.check_password(password)):
         user.set_password(password)
         user.save(update_fields=["password"])
