@@ -15,7 +15,7 @@ from messaging.models import AuditEntry, Incident, IncidentEntry, User
 
 Kind = IncidentEntry.Kind
 LONGEST_NOTE = 2000
-SNOOZES = {"1h": "1 hour", "4h": "4 hours", "tomorrow": "Until tomorrow, 07:00"}
+SNOOZES = {"1h": "1 hour", "4h": "4 hours", "tomorrow": "the night, until 07:00"}
 MORNING = 7
 
 

@@ -26,7 +26,7 @@ WHATS = {
     "network": "provider not reached",
 }
 STEPS = {
-    "auth": "Only the fleet can mend this, by signing in at {provider} again. Until then every message here fails.",
+    "auth": "Only the fleet can mend this, by signing in at {provider} again. Until then messages here fail.",
     "validation": "{provider} refuses what is sent. Sending the same again fails too; support looks at what it refuses.",
     "network": "{provider} cannot be reached. Wait if it can wait; for what is urgent, call the driver.",
     "tsp": "{provider} has trouble of its own. Wait if it can wait; for what is urgent, call the driver.",

@@ -7,6 +7,7 @@ from django.template.loader import render_to_string
 from messaging import live
 from messaging.insight.outages import Notice, open_count, warning
 from messaging.models import Connection, Conversation, User
+from messaging.models.directory import sees_every_fleet
 
 TEMPLATE = "messaging/includes/incident_words.html"
 BAR = "messaging/includes/incident_bar.html"
@@ -38,15 +39,16 @@ def _notice(user: User, incident: live.OpenIncident, seen: Sequence[Connection])
     return []
 
 
-def bar_context(user: User) -> dict[str, int]:
-    """What the operations page says of open incidents. One query."""
-    return {"open_incidents": open_count(user)}
+def bar_context(user: User, look: live.Glance) -> dict[str, int]:
+    """What the operations page says of open incidents. A query only for those who see some fleets, while some are open."""
+    is_known = sees_every_fleet(user) or not look.incidents
+    return {"open_incidents": len(look.incidents) if is_known else open_count(user)}
 
 
 def paint_incident_words(user: User, look: live.Glance, view: str, scope: live.Scope) -> str:
     """The partial that repaints what a page for writing, or operations, says of incidents; empty for other pages."""
     if view == "ops":
-        inner = render_to_string(BAR, bar_context(user))
+        inner = render_to_string(BAR, bar_context(user, look))
         return f'<hx-partial hx-target="#incident-bar" hx-swap="outerHTML">{inner}</hx-partial>'
     if view == "conversation" and scope.conversation_id is not None:
         open_ = look.incidents and _connection(user, scope.conversation_id)

@@ -45,7 +45,7 @@ def operations(request: PersonRequest) -> HttpResponse:
     """The page: figures, filter and one page of rows."""
     request.glance = live.glance(request.user)
     context = {**_list_context(request), **figures_context(figures(request.user)), **_watch_context(request.user)}
-    context |= bar_context(request.user)
+    context |= bar_context(request.user, request.glance)
     return render(request, TEMPLATE, {**context, "section": "operations"})
 
 

@@ -32,10 +32,12 @@ def objects(conversation: models.Conversation, mara: models.User) -> dict[str, s
         factories.failed(conversation, author=mara)
     incidents.watch(timezone.now())
     frozen = recovery.freeze(mara, models.Message.objects.all(), timezone.now())
+    # A number that stands in no other address.
+    view = models.SavedView.objects.create(pk=730_117, user=mara, name="Failed", query="status=failed")
     return {
         "c/": str(conversation.uuid), "_f/c/": str(conversation.uuid), "m/": str(message.uuid), "_f/m/": str(message.uuid),
         "connections/": str(conversation.connection.catena_id), "_f/connections/": str(conversation.connection.catena_id),
-        "ops/incidents/": str(models.Incident.objects.get().uuid),
+        "ops/incidents/": str(models.Incident.objects.get().uuid), "ops/views/": str(view.pk),
         "ops/recoveries/": str(frozen.uuid),
     }  # fmt: skip
 
