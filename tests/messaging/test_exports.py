@@ -181,6 +181,15 @@ def test_an_administrator_gives_and_takes_the_permission(ada: models.User, sol: 
     assert client_of(sol).post(reverse("export")).status_code == 403
 
 
+@pytest.mark.django_db
+def test_an_administrator_reads_of_a_superuser_whether_they_may(ada: models.User, client_of: Any) -> None:
+    plain = factories.UserFactory(username="pat", role=models.Role.ADMINISTRATOR, is_staff=True)
+    page = client_of(plain).get(f"/admin/messaging/user/{ada.pk}/change/")
+    assert page.status_code == 200
+    assert "May export messages" in page.content.decode()
+    assert 'name="may_export"' not in page.content.decode()
+
+
 def many(conversation: models.Conversation, count: int) -> None:
     """That many failures, copied by the database from one."""
     made = factories.OutgoingFactory(conversation=conversation, state="expired", text="Dock is closed " * 8)
