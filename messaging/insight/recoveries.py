@@ -98,7 +98,7 @@ def rows(user: User, recovery: Recovery, line: str, after: int) -> tuple[list[di
         pk__gt=after, message__connection__in=Connection.objects.visible_to(user)
     ).annotate(line=_line())
     if line:
-        found = found.filter(line=line)
+        found = found.filter(Q(("line", line)))
     listed = list(found.order_by("id").values(*_COLUMNS)[: PAGE_SIZE + 1])
     return [_row(row) for row in listed[:PAGE_SIZE]], len(listed) > PAGE_SIZE
 

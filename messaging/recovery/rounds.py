@@ -129,7 +129,7 @@ def _allowed(due: "QuerySet[RecoveryItem]", now: datetime) -> Iterator[RecoveryI
     place = Window(RowNumber(), partition_by="message__connection_id", order_by="id")
     listed = due.exclude(message__connection_id__in=closed).annotate(place=place).filter(place__lte=usual)
     for item in listed.select_related("message").order_by("id"):
-        if item.place <= others.get(item.message.connection_id, usual):  # type: ignore[attr-defined]
+        if item.place <= others.get(item.message.connection_id, usual):
             yield item
 
 

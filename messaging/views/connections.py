@@ -235,7 +235,7 @@ def paint_connections(request: PersonRequest, look: live.Glance, since: live.Cur
     template = DETAIL if wanted else LIST
     if not rows:
         return []
-    context = {"rows": rows, "row": rows[0], "gate": look.gates.get(None)}
+    context: dict[str, Any] = {"rows": rows, "row": rows[0], "gate": look.gates.get(None)}
     if wanted:
         context["trend"] = _trend(rows[0]["connection"])
         if can_review(request.user):

@@ -170,7 +170,7 @@ def recovery_stop(request: PersonRequest, uuid: UUID) -> HttpResponse:
 def paint_recovery(request: PersonRequest, look: live.Glance, since: live.Cursor, scope: live.Scope) -> Paint:
     """State, progress and lines of the open page; its rows stay as they were read. Two queries."""
     visible = Recovery.objects.visible_to(request.user).select_related("author", "stopped_by", "incident")
-    shown = visible.filter(pk=scope.recovery_id).first()
+    shown = visible.filter(pk=scope.recovery_id or 0).first()
     if shown is None:
         return Paint(goes_on=False)
     context = _context(request.user, shown)
