@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.models import Exists, Max, OuterRef, Sum
+from django.db import connection
+from django.db.models import Exists, OuterRef
 
-from messaging.models import RefusedDelivery, WebhookEvent, WebhookSubscription, WebhookWatch
+from messaging.models import WebhookEvent, WebhookSubscription, WebhookWatch
 from messaging.models.subscriptions import ACTIVE, DELETED, hook_address, hook_obstacle, known_marks
 from messaging.states import EventState, Tone
 from messaging.sync import FAMILIES
@@ -23,6 +24,13 @@ FOREIGN = "Not in use here"
 TOLD_FOR = timedelta(hours=24)
 # A worker begins within seconds.
 WAITS_LONG = timedelta(minutes=1)
+
+
+TURNED = """
+SELECT coalesce(sum(r.count), 0), max(r.minute), (SELECT count(*) FROM messaging_webhookevent e
+    WHERE e.state = %(dead)s AND e.received_at >= %(since)s)
+FROM messaging_refuseddelivery r WHERE r.minute >= %(since)s
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +109,11 @@ class Turned:
 
 
 def turned_away(now: datetime) -> Turned | None:
-    """None when there was nothing of the kind. Two queries."""
-    since = now - TOLD_FOR
-    refused = RefusedDelivery.objects.filter(minute__gte=since).aggregate(count=Sum("count"), last=Max("minute"))
-    dead = WebhookEvent.objects.filter(state=EventState.DEAD, received_at__gte=since).count()
-    return Turned(refused["count"] or 0, refused["last"], dead) if refused["count"] or dead else None
+    """None when there was nothing of the kind. One query."""
+    with connection.cursor() as cursor:
+        cursor.execute(TURNED, {"since": now - TOLD_FOR, "dead": EventState.DEAD})
+        refused, last, dead = cursor.fetchone()
+    return Turned(refused, last, dead) if refused or dead else None
 
 
 def overview(now: datetime) -> Overview:

@@ -98,7 +98,7 @@ def rows(user: User, recovery: Recovery, line: str, after: int) -> tuple[list[di
         line=_line()
     )
     if line:
-        found = found.filter(line=line)
+        found = found.filter(Q(("line", line)))
     listed = list(found.order_by("id").values(*_COLUMNS)[: PAGE_SIZE + 1])
     return [_row(row) for row in listed[:PAGE_SIZE]], len(listed) > PAGE_SIZE
 

@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 from uuid import UUID
 
 from django.contrib import messages as flashes
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import Http404, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.template.loader import render_to_string
@@ -50,7 +50,9 @@ def _freeze(request: PersonRequest) -> HttpResponse:
     query = QueryDict(request.POST.get("query", "")[:LONGEST_QUERY])
     try:
         if incident is not None:
-            made = recovery.freeze(user, _of_incident(incident), now, about=f"Incident: {incident}", incident=incident)
+            made = recovery.freeze(
+                user, _of_incident(user, incident), now, about=f"Incident: {incident}", incident=incident
+            )
         else:
             connections = visible_connections(user)
             chosen = read_filter(query, connections)
@@ -82,14 +84,14 @@ def _incident(user: User, key: str) -> Incident | None:
     return found
 
 
-def _of_incident(incident: Incident) -> Any:
+def _of_incident(user: User, incident: Incident) -> "QuerySet[Message]":
     """Its messages, by what an incident says of itself: cause, place and time."""
     where = (
         Q(connection=incident.connection_id)
         if incident.connection_id
         else Q(connection__source_name=incident.source_name)
     )
-    return Message.objects.filter(
+    return Message.objects.visible_to(user).filter(
         where, direction=Direction.OUT, error_type=incident.error_type,
         response_status_code=incident.response_status_code, settled_at__gte=incident.first_failed_at,
         settled_at__lte=incident.last_failed_at,

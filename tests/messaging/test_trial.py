@@ -73,7 +73,7 @@ def test_a_502_with_its_operation_is_a_known_failure_with_its_log(
 def test_a_lost_answer_leaves_it_unknown_and_it_is_not_sent_again(
     talk: models.Conversation, sol: models.User, catena: SimulatorServer, catena_client: CatenaClient
 ) -> None:
-    catena.world.faults.add(Fault("drop_after_processing", endpoint="POST /v2/telematics/messages"))
+    catena.world.faults.add(Fault("reset_after_accept", "POST /v2/telematics/messages"))
     message = send(talk, sol)
     outbox.drain(talk.pk, catena_client)
     assert fresh(message).state == S.UNKNOWN
