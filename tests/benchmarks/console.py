@@ -9,7 +9,7 @@ from tests.benchmarks.server import Request, Server
 
 MESSAGES, QUICK_MESSAGES = 1_000_000, 100_000
 TIMES, QUICK_TIMES = 40, 10
-PAGE_MS, CAUSES_MS = 400.0, 800.0
+PAGE_MS, CAUSES_MS, SEARCH_MS, LOOK_UP_MS = 400.0, 800.0, 500.0, 100.0
 # What must stand in an answer before it may be timed.
 ROW, NOTHING = 'id="op-', "No message matches this filter"
 
@@ -50,7 +50,25 @@ def requests(server: Server) -> dict[str, tuple[Request, float]]:
             found[f"filter: {name}, in vain{words}"] = (Request(f"/ops/?{query}{when}", contains=NOTHING), PAGE_MS)
     found["causes of 7 days"] = (Request("/ops/causes/", contains="table-causes"), CAUSES_MS)
     found["causes of any time"] = (Request("/ops/causes/?range=all", contains="table-causes"), CAUSES_MS)
-    return found
+    return found | searches(server)
+
+
+def searches(server: Server) -> dict[str, tuple[Request, float]]:
+    """The one box: words and drivers, and every kind of id, which leads straight to its message."""
+    facts = server.facts
+    words = {
+        "common word": facts["common"], "rare word": facts["rare"], "beginning": facts["rare"][:4],
+        "three words": "dock gate police", "driver": facts["driver"], "nothing": "zzzz",
+    }  # fmt: skip
+    ids = {name: facts[name] for name in ("message", "operation", "source_id", "request_id")}
+    found = {
+        f"search: {name}": (Request(f"/search/?q={quote_plus(word)}", contains="<main"), SEARCH_MS)
+        for name, word in words.items()
+    }
+    return found | {
+        f"look-up: {name}": (Request(f"/search/?q={quote_plus(word)}", status=302), LOOK_UP_MS)
+        for name, word in ids.items()
+    }
 
 
 def deep(server: Server) -> str:
