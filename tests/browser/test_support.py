@@ -60,6 +60,9 @@ def test_support_goes_from_a_request_id_to_an_accepted_message_with_the_keyboard
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("/m/[^/]+/$"))
     expect(page.get_by_text(text).first).to_be_visible()
+    why = page.locator("#why")
+    expect(why.get_by_role("heading")).to_contain_text("down or overloaded")
+    expect(why).to_contain_text("May have arrived")
     address = page.url
 
     tab_to(page, "#id_first")
