@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dashboard import embedded
-from tests.benchmarks import imports, outbox, receiver
+from tests.benchmarks import console, imports, outbox, receiver
 from tests.benchmarks.server import Request, Server, cursor_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -21,7 +21,7 @@ GOALS = {
 }  # fmt: skip
 GROWTH_GOAL = 1.25
 # Scenarios with a database of their own
-APART = {"outbox": outbox.report, "receiver": receiver.report, "import": imports.report}
+APART = {"outbox": outbox.report, "receiver": receiver.report, "import": imports.report, "console": console.report}
 Figures = dict[str, list["Figure"]]
 
 

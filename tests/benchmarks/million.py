@@ -1,6 +1,6 @@
 """The world of the support desk at size: 90 days of 60 connections, written by the database itself, as fast as it can.
 
-Reusable: `fill` for any database that is migrated and empty; `FACTS` says which rows a scenario may ask for.
+Reusable: `fill` for any database that is migrated and empty; `facts` says which rows a scenario may ask for.
 """
 
 from collections.abc import Iterator, Sequence
@@ -141,7 +141,7 @@ SELECT setval(pg_get_serial_sequence('messaging_operationlog', 'id'), {logs});
 
 
 def fill(dsn: str, messages: int) -> dict[str, Any]:
-    """Fills an empty, migrated database. Returns `FACTS`. A million messages need some minutes and a superuser."""
+    """Fills an empty, migrated database. Returns its `facts`. A million messages need some minutes and a superuser."""
     sizes = {
         "messages": messages, "logs": messages * LOGS_PER_MESSAGE, "operations": messages - messages // INCOMING,
         "connections": CONNECTIONS, "fleets": FLEETS, "drivers": DRIVERS, "people": PEOPLE, "days": DAYS, "incoming": INCOMING,
@@ -198,7 +198,7 @@ def facts(connection: psycopg.Connection[Any]) -> dict[str, Any]:
     """What a scenario may ask for: a rare word and a common one, ids of a message in the middle, a connection, a driver."""
     row = connection.execute(
         "SELECT m.id, m.uuid::text, m.text, o.catena_id::text, o.source_id, l.request_ids[1], n.catena_id::text, d.name,"
-        " f.catena_id::text"
+        " f.catena_id::text, m.cause"
         " FROM messaging_message m JOIN messaging_operation o ON o.id = m.operation_id"
         " JOIN messaging_operationlog l ON l.operation_id = o.id JOIN messaging_connection n ON n.id = m.connection_id"
         " JOIN messaging_fleet f ON f.id = n.fleet_id"
@@ -206,9 +206,15 @@ def facts(connection: psycopg.Connection[Any]) -> dict[str, Any]:
         " WHERE m.state = 'failed' AND m.occurred_at < now() - interval '3 days' ORDER BY m.id DESC LIMIT 1"
     ).fetchone()
     assert row is not None
-    names = ("id", "message", "text", "operation", "source_id", "request_id", "connection", "driver", "fleet")
+    names = ("id", "message", "text", "operation", "source_id", "request_id", "connection", "driver", "fleet", "cause")
+    middle = connection.execute(
+        "SELECT (extract(epoch FROM occurred_at) * 1000000)::bigint, id FROM messaging_message WHERE direction = 'out'"
+        " AND occurred_at < now() - make_interval(days => %s) ORDER BY occurred_at DESC LIMIT 1",
+        [DAYS // 2],
+    ).fetchone()
     return dict(zip(names, row, strict=True)) | {
         "rare": row[2].split()[-1].lower(),
         "common": "dock",
         "provider": "motive",
+        "middle": middle,
     }

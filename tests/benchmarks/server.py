@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,7 @@ class Server:
     admin_dsn: str
     messages: int
     threads: int = 1
+    fill: Callable[[str, int], dict[str, Any]] = corpus.build
     facts: dict[str, Any] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -58,7 +60,7 @@ class Server:
             "CATENA_WEBHOOK_SECRET": WEBHOOK_SECRET,
         }  # fmt: skip
         self._manage("migrate", "--verbosity", "0")
-        self.facts = corpus.build(self.dsn, self.messages)
+        self.facts = self.fill(self.dsn, self.messages)
         self.session = self._manage("shell", "--verbosity", "0", "-c", SIGN_IN).strip().splitlines()[-1]
         self._start()
         return self

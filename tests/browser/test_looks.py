@@ -21,8 +21,10 @@ def pages(stack: Stack) -> dict[str, str]:
     ((connection,),) = stack.rows("SELECT catena_id::text FROM messaging_connection ORDER BY id LIMIT 1")
     return {
         "inbox": "/", "attention": "/?show=attention", "conversation": healthy_conversation(stack), "compose": "/compose/",
-        "message": f"/m/{failed}/", "resend": f"/m/{failed}/resend/",
-        "recoveries": "/ops/recoveries/", "operations": "/ops/", "connections": "/connections/",
+        "message": f"/m/{failed}/", "resend": f"/m/{failed}/resend/", "operations": "/ops/",
+        "recoveries": "/ops/recoveries/",
+        "console": "/ops/?range=all&code=503&priority=x&cause=none",
+        "causes": "/ops/causes/?range=all", "views": "/ops/views/?code=503", "connections": "/connections/",
         "connection": f"/connections/{connection}/", "settings": "/settings/", "keys": "/help/keys/",
         "missing": "/nowhere/",
     }  # fmt: skip

@@ -66,7 +66,7 @@ def test_the_pages_have_no_fault_and_never_scroll_sideways(browser: Browser, sta
     pages: dict[str, Callable[[], object]] = {
         "dry run": lambda: dry_run(page),
         "recoveries": lambda: page.goto("/ops/recoveries/"),
-        "report": lambda: page.locator(".lines a").first.click(),
+        "report": page.locator(".lines a").first.click,
         "connection": lambda: page.goto(a_connection(stack)),
     }
     found: list[str] = []
