@@ -22,6 +22,7 @@ def pages(stack: Stack) -> dict[str, str]:
     return {
         "inbox": "/", "attention": "/?show=attention", "conversation": healthy_conversation(stack), "compose": "/compose/",
         "message": f"/m/{failed}/", "resend": f"/m/{failed}/resend/", "operations": "/ops/",
+        "recoveries": "/ops/recoveries/",
         "console": "/ops/?range=all&code=503&priority=x&cause=none",
         "causes": "/ops/causes/?range=all", "views": "/ops/views/?code=503", "connections": "/connections/",
         "connection": f"/connections/{connection}/", "incidents": "/ops/incidents/",

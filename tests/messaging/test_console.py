@@ -176,6 +176,15 @@ def test_no_word_in_an_address_breaks_the_pages(sol: models.User, client_of: Any
             assert client.get(f"{reverse(page)}?{name}={word}").status_code == 200, name
 
 
+@pytest.mark.parametrize("query", ["text=dock", "text=dock&range=all", "text=dock&sender=berta&driver=ortega"])
+def test_words_that_stand_for_too_many_keys_find_the_same(
+    pair: tuple[models.Message, models.Message], sol: models.User, client_of: Any, monkeypatch: Any, query: str
+) -> None:
+    monkeypatch.setattr(listing, "MOST_KEYS", 0)
+    assert listed(client_of(sol), f"?{query}") == ids(pair[0])
+    assert [group.count for group in grouped(sol, query)] == [1]
+
+
 def test_the_form_keeps_what_was_typed(sol: models.User, client_of: Any) -> None:
     query = "text=a+%22b%22&code=5x3&sender=ek&driver=ort&error=weird&from=2026-05-12T09:00"
     page = re.sub(r"\s+", " ", client_of(sol).get(f"{reverse('operations')}?{query}").content.decode())
