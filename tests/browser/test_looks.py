@@ -26,7 +26,7 @@ def pages(stack: Stack) -> dict[str, str]:
         "console": "/ops/?range=all&code=503&priority=x&cause=none",
         "causes": "/ops/causes/?range=all", "views": "/ops/views/?code=503", "connections": "/connections/",
         "connection": f"/connections/{connection}/", "incidents": "/ops/incidents/",
-        "recoveries": "/ops/recoveries/", "unexplained": "/ops/unexplained/",
+        "unexplained": "/ops/unexplained/",
         "settings": "/settings/", "keys": "/help/keys/",
         "search": "/search/", "found": "/search/?q=a", "nothing": "/search/?q=zzzz",
         "missing": "/nowhere/",
