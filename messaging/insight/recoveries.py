@@ -78,11 +78,16 @@ def lines(recovery: Recovery) -> list[Line]:
 
 
 def _told(line: Line, recovery: Recovery, count: int, before: int, total: int) -> Line:
-    words, after = line.words, line.after
-    if line.key == "due":
-        words, after = DUE_WORDS.get(S(recovery.state), (words, after))
     begins, width = round(100 * before / total, 2), round(100 * count / total, 2)
-    return replace(line, words=words, after=after, count=count, begins=begins, width=width)
+    return replace(_worded(line, recovery), count=count, begins=begins, width=width)
+
+
+def _worded(line: Line, recovery: Recovery) -> Line:
+    """What has not gone out is another thing before, during and after."""
+    if line.key != "due":
+        return line
+    words, after = DUE_WORDS.get(S(recovery.state), (line.words, line.after))
+    return replace(line, words=words, after=after)
 
 
 def is_moving(recovery: Recovery, told: list[Line]) -> bool:
@@ -100,7 +105,7 @@ def rows(user: User, recovery: Recovery, line: str, after: int) -> tuple[list[di
     if line:
         found = found.filter(Q(("line", line)))
     listed = list(found.order_by("id").values(*_COLUMNS)[: PAGE_SIZE + 1])
-    return [_row(row) for row in listed[:PAGE_SIZE]], len(listed) > PAGE_SIZE
+    return [_row(row, recovery) for row in listed[:PAGE_SIZE]], len(listed) > PAGE_SIZE
 
 
 _COLUMNS = (
@@ -111,11 +116,11 @@ _COLUMNS = (
 _BY_KEY = {line.key: line for line in LINES}
 
 
-def _row(row: dict[str, Any]) -> dict[str, Any]:
+def _row(row: dict[str, Any], recovery: Recovery) -> dict[str, Any]:
     slug = row["message__connection__tsp_slug"] or row["message__connection__source_name"]
     return {
         "id": row["id"],
-        "line": _BY_KEY[row["line"]],
+        "line": _worded(_BY_KEY[row["line"]], recovery),
         "uuid": row["message__uuid"],
         "resent_uuid": row["resent__uuid"],
         "driver": row["message__conversation__driver__name"],

@@ -43,7 +43,7 @@ def _told(row: dict[str, Any], now: datetime, gates: ClosedGates) -> dict[str, A
         "badge": delivery_of(row, now, gates),
         "code": row["provider_code"],
         "http_status": row["http_status"],
-        "took": "" if took is None else f"{took:.1f} s",
+        "took": "" if took is None else f"{took:.1f} s" if took >= 1 else f"{took * 1000:.0f} ms",
     }
 
 

@@ -106,20 +106,27 @@ def recovery_page(request: PersonRequest, uuid: UUID) -> HttpResponse:
 
 def _page(request: PersonRequest, shown: Recovery, refusal: str = "", status: int = 200) -> HttpResponse:
     request.glance = live.glance(request.user)
-    line, after = request.GET.get("line", ""), request.GET.get("after", "")
-    line = line if line in told.KEYS else ""
-    key = int(after) if after.isascii() and after.isdigit() and len(after) < 19 else 0
-    context = _context(request.user, shown)
-    rows, has_more = told.rows(request.user, shown, line, key)
+    context = {**_context(request.user, shown), **_rows_context(request.user, shown, request.GET)}
     context |= {
-        "rows": rows,
-        "line": line,
         "refusal": refusal,
-        "next": urlencode({"line": line, "after": rows[-1]["id"]}) if rows and has_more else "",
         "section": "operations",
         "place": ("recovery", shown.pk) if context["is_moving"] else ("page", ""),
     }
     return render(request, DETAIL, context, status=status)
+
+
+def _rows_context(user: User, shown: Recovery, asked: QueryDict) -> dict[str, Any]:
+    """One page of messages: of the line that is asked for, behind the item `after`."""
+    line, after = asked.get("line", ""), asked.get("after", "")
+    line = line if line in told.KEYS else ""
+    key = int(after) if after.isascii() and after.isdigit() and len(after) < 19 else 0
+    rows, has_more = told.rows(user, shown, line, key)
+    return {
+        "rows": rows,
+        "line": line,
+        "here": urlencode({"line": line, "after": key}),
+        "next": urlencode({"line": line, "after": rows[-1]["id"]}) if rows and has_more else "",
+    }
 
 
 def _context(user: User, shown: Recovery) -> dict[str, Any]:
@@ -170,12 +177,13 @@ def recovery_stop(request: PersonRequest, uuid: UUID) -> HttpResponse:
 
 
 def paint_recovery(request: PersonRequest, look: live.Glance, since: live.Cursor, scope: live.Scope) -> Paint:
-    """State, progress and lines of the open page; its rows stay as they were read. Two queries."""
+    """State, progress, lines and messages of the open page. Three queries."""
     visible = Recovery.objects.visible_to(request.user).select_related("author", "stopped_by", "incident")
     shown = visible.filter(pk=scope.recovery_id or 0).first()
     if shown is None:
         return Paint(goes_on=False)
-    context = _context(request.user, shown)
+    asked = QueryDict(request.GET.get("q", "")[:LONGEST_QUERY])
+    context = {**_context(request.user, shown), **_rows_context(request.user, shown, asked)}
     html = render_to_string(f"{DETAIL}#changes", context, request)
     has_ended = shown.ended_at is not None and shown.ended_at.timestamp() >= since.taken_at
     polite = f"The recovery is {shown.get_state_display().lower()}." if has_ended else ""

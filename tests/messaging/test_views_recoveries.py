@@ -175,6 +175,8 @@ def test_the_open_page_is_told_when_it_is_stopped(
     recovery.stop(frozen, mara, timezone.now(), "Stopped by Mara")
     answer = client.get("/_f/live/", asked, headers={"HX-Request": "true"})
     assert "Stopped by Mara" in answer.content.decode()
+    assert "Will be sent again" not in answer.content.decode()
+    assert answer.content.decode().count("Not sent again") == 8  # bar, line, six messages
     assert "v=page" in answer.content.decode()
 
 
