@@ -19,7 +19,7 @@ def test_filter_causes_and_views_work_without_javascript(browser: Browser, stack
     page.select_option("#f-range", "all")
     page.get_by_text("More filters").click()
     page.fill("#f-code", "599")
-    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("button", name="Filter", exact=True).click()
     expect(page).to_have_url(re.compile(r"/ops/\?.*range=all.*code=599"))
     expect(page.locator("#f-code")).to_have_value("599")
     page.get_by_role("link", name="By cause").click()
