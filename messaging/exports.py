@@ -39,7 +39,7 @@ _COLUMNS = (
 _BLANK = r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff'\"]*"
 FORMULA = re.compile(rf"(?:{_BLANK}[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\x00])")
 # Where the list separator of the country is another one, a cell may end at one of these: what follows is guarded as well.
-INNER = re.compile(r"([;\t|\r\n])(?=[\s\x00-\x1f\"']*[=+\-@\uff1d\uff0b\uff0d\uff20])")
+INNER = re.compile(rf"([;\t|\r\n])(?={_BLANK}[=+\-@\uff1d\uff0b\uff0d\uff20])")
 
 
 def cell(value: object) -> str:

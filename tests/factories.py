@@ -228,6 +228,8 @@ def failed(conversation: models.Conversation, **columns: Any) -> models.Message:
             "attempt_count": 1, "error_type": "tsp", "response_status_code": 503, "settled_at": timezone.now(), **columns,
         },
     )  # fmt: skip
-    OperationLogFactory(operation=message.operation)
+    OperationLogFactory(
+        operation=message.operation, error_type=message.error_type, response_status_code=message.response_status_code
+    )
     conversation.summarise()
     return message

@@ -76,6 +76,9 @@ def _send(way: str, incident: Incident, now: datetime) -> str:
     except NotTold as problem:
         logger.warning("The alert of incident %s by %s was not sent: %s", incident.uuid, way, problem)
         return str(problem)
+    except Exception as problem:  # a setting that nobody foresaw: the other way must go out all the same
+        logger.exception("The alert of incident %s by %s was not sent", incident.uuid, way)
+        return type(problem).__name__
     return ""
 
 

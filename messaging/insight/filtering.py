@@ -27,6 +27,7 @@ NAMES = (
 LONGEST = {"text": MOST_CHARACTERS, "sender": 100, "driver": 100, "error": 50, "cause": 200}
 # With all its fields at their longest an address stays under what a saved view can hold.
 LONGEST_QUERY = 1000
+MISREAD = "Part of the filter was not understood, so nothing was done. Correct it here and press again."
 STATUS_CHOICES = [
     (ATTENTION, "Needs attention"),
     (PENDING, "Pending"),
@@ -83,6 +84,14 @@ def words_of(query: QueryDict, name: str) -> str:
 def refusals(query: QueryDict, chosen: OperationFilter) -> list[str]:
     """What the address says and `read_filter` left out, as sentences for the page."""
     return [f"{LABELS[name]}: {_quoted(words_of(query, name))} {why}." for name, why in _left_out(query, chosen)]
+
+
+def is_misread(typed: str, query: QueryDict, chosen: OperationFilter) -> bool:
+    """Whether a filter means more than it says: a field was left out, or `typed` is too long to be read whole.
+
+    A page may show such a filter and say so. What acts on a filter must refuse it.
+    """
+    return bool(refusals(query, chosen)) or len(typed) > LONGEST_QUERY
 
 
 def _quoted(word: str) -> str:

@@ -188,8 +188,10 @@ ENTRY_ICONS = {
     IncidentEntry.Kind.RECOVERY: ("refresh-cw", "wait"),
 }
 MOST_ENTRIES = 200
-# Its figures reach beyond the fleets of those who do not see every fleet.
-FIGURED = frozenset({IncidentEntry.Kind.OPENED, IncidentEntry.Kind.RELAPSED, IncidentEntry.Kind.WIDENED})
+# Its figures, and what was noted before it grew to the provider, reach beyond the fleets of those who do not see every fleet.
+FIGURED = frozenset(
+    {IncidentEntry.Kind.OPENED, IncidentEntry.Kind.RELAPSED, IncidentEntry.Kind.WIDENED, IncidentEntry.Kind.NOTED}
+)
 
 
 def timeline(user: User, incident: Incident) -> list[dict[str, Any]]:

@@ -95,6 +95,8 @@ class Migration(migrations.Migration):
     dependencies = [("messaging", "0013_support")]
 
     operations = [
+        # A large table takes longer than a page may.
+        migrations.RunSQL("SET LOCAL statement_timeout = 0", migrations.RunSQL.noop),
         migrations.RunSQL(CAUSE, FORGET_CAUSE),
         migrations.RunSQL(WORDS, FORGET_WORDS),
         *[_mark(table) for table in MARKED_TABLES],

@@ -10,6 +10,8 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        # A large table takes longer than a page may.
+        migrations.RunSQL("SET LOCAL statement_timeout = 0", migrations.RunSQL.noop),
         migrations.AddIndex(
             model_name='message',
             index=models.Index(condition=models.Q(('is_test', True)), fields=['connection', '-id'], name='message_tests'),

@@ -9,14 +9,16 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce
 
-from messaging.models import Message, SendAttempt, User
+from messaging.models import Message, OperationLog, SendAttempt, User
 from messaging.outbox.compose import compose_locked
 from messaging.outbox.queue import lock
-from messaging.states import RESENDABLE_STATES, UNSETTLED_OUTCOMES, MessageState, Priority
+from messaging.states import RESENDABLE_STATES, UNSETTLED_OUTCOMES, MessageState, OperationStatus, Priority
 
 logger = logging.getLogger(__name__)
 
 S = MessageState
+# "Request timeout" is a 4xx, and no refusal.
+TIMED_OUT = 408
 
 
 class NotResendable(Exception):
@@ -92,7 +94,8 @@ def resent_as(message: Message) -> Message | None:
 def doubt_about(message: Message) -> str:
     """Why the driver may have got a failed message, or what it repeats, as a sentence; empty when neither is possible.
 
-    Only the provider's own refusal proves that it kept nothing: not a broken line, not its own trouble, not silence.
+    Only the provider's own refusal of every try proves that it kept nothing: not a broken line, not its own trouble, not
+    silence. Catena tries by itself, so the last try alone says little.
     """
     earlier = message
     doubt = _doubt_about_one(message)
@@ -107,6 +110,8 @@ def _doubt_about_one(message: Message) -> str:
     if unsettled.exists():
         return "An earlier try to send it was never answered."
     provider, code = message.connection.provider, message.response_status_code
+    if message.is_sent_twice:
+        return "Catena has two operations of this message, and this is the end of one of them."
     if message.state in {S.ACCEPTED, S.SUCCEEDED}:
         return f"In the end {provider} took that one after all."
     if message.state != S.FAILED:
@@ -115,6 +120,19 @@ def _doubt_about_one(message: Message) -> str:
         return f"The line to {provider} broke, so nobody knows whether {provider} had taken the message before."
     if code is None:
         return f"{provider} gave no answer that says whether it had taken the message."
-    if code >= 500:
-        return f"{provider} answered {code}: something went wrong on its side, perhaps after it had taken the message."
+    if is_unclear(message.error_type, code):
+        return f"{provider} answered {code}, which does not say that it had not taken the message."
+    return _doubt_about_earlier(message)
+
+
+def _doubt_about_earlier(message: Message) -> str:
+    """The tries before the last: Catena repeats by itself, and the first may have arrived though the last was refused."""
+    tries = OperationLog.objects.filter(operation_id=message.operation_id, status=OperationStatus.FAILED)
+    if any(is_unclear(*one) for one in tries.values_list("error_type", "response_status_code")):
+        return f"An earlier try ended without a clear refusal by {message.connection.provider}."
     return ""
+
+
+def is_unclear(error_type: str, code: int | None) -> bool:
+    """Whether a failed try does not prove that the provider kept nothing: all but a refusal with a code of its own."""
+    return error_type == "network" or code is None or not 400 <= code < 500 or code == TIMED_OUT

@@ -18,10 +18,15 @@ def _words(words: Sequence[str]) -> str:
     return ", ".join(f"'{word}'" for word in sorted(words))
 
 
+# `outbox.resend.is_unclear` of a message or of one of Catena's tries.
+_UNCLEAR = (
+    "({0}.error_type = 'network' OR {0}.response_status_code IS NULL OR {0}.response_status_code NOT BETWEEN 400 AND 499"
+    " OR {0}.response_status_code = 408)"
+)
 # Whether one message, by itself, may be with the driver.
-_DOUBT = f"""(x.state IN ({_words([*TAKEN_STATES])})
-    OR x.state = '{S.FAILED.value}' AND (x.error_type = 'network' OR x.response_status_code IS NULL
-        OR x.response_status_code >= 500)
+_DOUBT = f"""(x.state IN ({_words([*TAKEN_STATES])}) OR x.is_sent_twice
+    OR x.state = '{S.FAILED.value}' AND ({_UNCLEAR.format("x")} OR EXISTS (SELECT 1 FROM messaging_operationlog g
+        WHERE g.operation_id = x.operation_id AND g.status = 'failed' AND {_UNCLEAR.format("g")}))
     OR EXISTS (SELECT 1 FROM messaging_sendattempt a WHERE a.message_id = x.id AND a.operation_id IS NULL
         AND a.outcome IN ({_words([*UNSETTLED_OUTCOMES])})))"""  # noqa: S608 (our own words)
 # A resend has no words of its own, a withdrawn message says nothing, and a test is not about anything. Later words count also

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_POST
 
 from messaging import exports
 from messaging.access import may_export
-from messaging.insight.filtering import read_filter, visible_connections
+from messaging.insight.filtering import MISREAD, canonical_query, is_misread, read_filter, visible_connections
 from messaging.insight.meanings import span
 from messaging.mirror.redaction import storable_text
 from messaging.models import closed_gates
@@ -30,7 +30,11 @@ def export(request: PersonRequest) -> HttpResponseBase:
         raise PermissionDenied
     now, asked = timezone.now(), QueryDict(storable_text(request.POST.get("filter", ""))[:MOST_QUERY])
     connections = visible_connections(request.user)
-    chosen, query = replace(read_filter(asked, connections), before=None, after=None), asked.urlencode()
+    typed = read_filter(asked, connections)
+    if is_misread(request.POST.get("filter", ""), asked, typed):
+        flashes.error(request, MISREAD)
+        return SeeOther(f"{reverse('operations')}?{canonical_query(asked)}")
+    chosen, query = replace(typed, before=None, after=None), asked.urlencode()
     gates = closed_gates(now)
     found = exports.chosen_messages(request.user, chosen, now, gates)
     rows = exports.count(found)

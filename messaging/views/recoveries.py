@@ -15,7 +15,15 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from messaging import live, recovery
 from messaging.insight import recoveries as told
-from messaging.insight.filtering import LONGEST_QUERY, canonical_query, read_filter, told_filter, visible_connections
+from messaging.insight.filtering import (
+    LONGEST_QUERY,
+    MISREAD,
+    canonical_query,
+    is_misread,
+    read_filter,
+    told_filter,
+    visible_connections,
+)
 from messaging.insight.listing import outgoing
 from messaging.models import Incident, Message, Recovery, User
 from messaging.models.outlook import closed_gates
@@ -56,6 +64,9 @@ def _freeze(request: PersonRequest) -> HttpResponse:
         else:
             connections = visible_connections(user)
             chosen = read_filter(query, connections)
+            if is_misread(request.POST.get("query", ""), query, chosen):
+                flashes.error(request, MISREAD)
+                return SeeOther(_origin(None, canonical_query(query)))
             found = outgoing(user, chosen, now, closed_gates(now))
             about = told_filter(query, connections) or "All failures of the last 7 days"
             made = recovery.freeze(user, found, now, query=canonical_query(query), about=about)

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from messaging import access, models, outbox
 from messaging.catena.client import CatenaClient
+from messaging.recovery.verdicts import judge
 from messaging.simulator import SimulatorServer
 from messaging.states import RESENDABLE_STATES, AttemptOutcome, MessageState
 from tests import factories
@@ -91,6 +92,44 @@ def test_what_may_have_arrived_is_sent_again_only_by_somebody_who_is_sure(
     message.refresh_from_db()
     assert (message.handled_at, models.Message.objects.count()) == (None, 1)
     assert again(message, mara, is_sure=True).is_new
+
+
+@pytest.mark.parametrize(
+    ("error_type", "code"), [("network", None), ("tsp", 503), ("tsp", None), ("tsp", 408), ("tsp", 302)]
+)
+def test_one_try_of_several_that_may_have_arrived_is_enough_to_ask(
+    conversation: models.Conversation, mara: models.User, error_type: str, code: int | None
+) -> None:
+    message = factories.failed(conversation, author=mara, error_type="validation", response_status_code=422)
+    assert outbox.doubt_about(message) == ""
+    factories.OperationLogFactory(operation=message.operation, error_type=error_type, response_status_code=code)
+
+    with pytest.raises(outbox.MayHaveArrived, match="An earlier try"):
+        again(message, mara)
+    assert judge([message.pk], timezone.now()) == {message.pk: "may_have_arrived"}
+
+
+def test_the_end_of_one_of_two_operations_says_nothing_of_the_other(
+    conversation: models.Conversation, mara: models.User
+) -> None:
+    message = factories.failed(
+        conversation, author=mara, error_type="validation", response_status_code=422, is_sent_twice=True
+    )
+
+    with pytest.raises(outbox.MayHaveArrived, match="two operations"):
+        again(message, mara)
+    assert judge([message.pk], timezone.now()) == {message.pk: "may_have_arrived"}
+
+
+@pytest.mark.parametrize("code", [200, 302, 408])
+def test_a_code_that_is_no_refusal_is_asked_about(
+    conversation: models.Conversation, mara: models.User, code: int
+) -> None:
+    message = factories.failed(conversation, author=mara, error_type="tsp", response_status_code=code)
+
+    with pytest.raises(outbox.MayHaveArrived, match=f"answered {code}, which does not say"):
+        again(message, mara)
+    assert judge([message.pk], timezone.now()) == {message.pk: "may_have_arrived"}
 
 
 @pytest.mark.parametrize("code", [400, 401, 404, 422, 429])

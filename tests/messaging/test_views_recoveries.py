@@ -201,3 +201,15 @@ def test_a_finished_one_says_so(connection: models.Connection, mara: models.User
     page = text_of(client_of(mara), frozen.get_absolute_url())
     assert "Finished" in page
     assert "1 was sent again" in page
+
+
+@pytest.mark.parametrize("query", MISREAD)
+def test_a_filter_that_means_more_than_it_says_is_not_frozen(
+    conversation: models.Conversation, mara: models.User, client_of: Any, query: str
+) -> None:
+    factories.failed(conversation, author=mara, error_type="auth", response_status_code=401)
+
+    answer = client_of(mara).post("/ops/recoveries/", {"query": query}, follow=True)
+
+    assert not models.Recovery.objects.exists()
+    assert "was not understood, so nothing was done" in answer.content.decode()
