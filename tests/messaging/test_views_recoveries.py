@@ -203,7 +203,14 @@ def test_a_finished_one_says_so(connection: models.Connection, mara: models.User
     assert "1 was sent again" in page
 
 
-@pytest.mark.parametrize("query", MISREAD)
+STRANGER = "5b6a1c1e-7f0e-4a55-9d6a-0f2f3f1f2e4d"
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["code=abc", "status=faild", f"connection={STRANGER}", "text=" + "%20dock" * 200],
+    ids=["code", "status", "connection", "length"],
+)
 def test_a_filter_that_means_more_than_it_says_is_not_frozen(
     conversation: models.Conversation, mara: models.User, client_of: Any, query: str
 ) -> None:
