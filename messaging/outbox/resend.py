@@ -127,7 +127,7 @@ def _doubt_about_one(message: Message) -> str:
 
 def _doubt_about_earlier(message: Message) -> str:
     """The tries before the last: Catena repeats by itself, and the first may have arrived though the last was refused."""
-    tries = OperationLog.objects.filter(operation_id=message.operation_id, status=OperationStatus.FAILED)
+    tries = OperationLog.objects.filter(operation__message=message, status=OperationStatus.FAILED)
     if any(is_unclear(*one) for one in tries.values_list("error_type", "response_status_code")):
         return f"An earlier try ended without a clear refusal by {message.connection.provider}."
     return ""
