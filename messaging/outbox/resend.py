@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce
 
+from messaging.mirror.reasons import TIMEOUT_CODES
 from messaging.models import Message, OperationLog, SendAttempt, User
 from messaging.outbox.compose import compose_locked
 from messaging.outbox.queue import lock
@@ -17,8 +18,6 @@ from messaging.states import RESENDABLE_STATES, UNSETTLED_OUTCOMES, MessageState
 logger = logging.getLogger(__name__)
 
 S = MessageState
-# "Request timeout" is a 4xx, and no refusal.
-TIMED_OUT = 408
 
 
 class NotResendable(Exception):
@@ -134,5 +133,8 @@ def _doubt_about_earlier(message: Message) -> str:
 
 
 def is_unclear(error_type: str, code: int | None) -> bool:
-    """Whether a failed try does not prove that the provider kept nothing: all but a refusal with a code of its own."""
-    return error_type == "network" or code is None or not 400 <= code < 500 or code == TIMED_OUT
+    """Whether a failed try does not prove that the provider kept nothing: all but a refusal with a code of its own.
+
+    "Request timeout" is a 4xx, and no refusal.
+    """
+    return error_type == "network" or code is None or not 400 <= code < 500 or code in TIMEOUT_CODES
