@@ -19,25 +19,10 @@ from messaging.insight.causes import groups
 from messaging.insight.filtering import canonical_query, read_filter, read_moment, told_filter, visible_connections
 from messaging.states import MessageState
 from tests import factories
+from tests.messaging.test_views_operations import HTMX, ROW, fresh, ids, listed
 
 S = MessageState
-HTMX = {"HX-Request": "true"}
-ROW = re.compile(r'<tr id="op-([0-9a-f-]{36})"')
 pytestmark = pytest.mark.django_db
-
-
-def fresh(connection: models.Connection, **columns: Any) -> models.Conversation:
-    return factories.ConversationFactory(driver=factories.FleetUserFactory(connection=connection, **columns))
-
-
-def listed(client: Any, query: str = "") -> list[str]:
-    answer = client.get(reverse("operations") + query)
-    assert answer.status_code == 200
-    return ROW.findall(answer.content.decode())
-
-
-def ids(*messages: models.Message) -> list[str]:
-    return [str(message.uuid) for message in messages]
 
 
 @pytest.fixture
