@@ -124,10 +124,8 @@ MUTANTS = (
         (
             (
                 "messaging/outbox/sending.py",
-                "return verdicts.accepted(intent.sender.client.create_message(intent.draft, before_first_byte=intent.record))",
-                "operation = intent.sender.client.create_message(intent.draft)\n"
-                "        intent.record()\n"
-                "        return verdicts.accepted(operation)",
+                "    return client.create_message(draft, before_first_byte=intent.record)",
+                "    operation = client.create_message(draft)\n    intent.record()\n    return operation",
             ),
         ),
         rows("row 8"),

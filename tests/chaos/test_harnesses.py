@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("workers")]
 def run(*arguments: str) -> dict[str, Any]:
     """The figures of a run without a breach."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.chaos", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "tests.chaos", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stdout + done.stderr
     figures: dict[str, Any] = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))

@@ -201,6 +201,7 @@ def many(conversation: models.Conversation, count: int) -> None:
     fresh["occurred_at"] = "occurred_at - n * interval '1 second'"
     listed, values = ", ".join(columns), ", ".join(fresh.get(name, name) for name in columns)
     with database.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute(
             f"INSERT INTO messaging_message ({listed}) SELECT {values} FROM messaging_message,"
             f" generate_series(1, %s) n WHERE id = %s",

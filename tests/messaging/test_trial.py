@@ -147,6 +147,7 @@ def test_two_at_once_do_not_both_find_the_last_place(
 # The page
 
 
+@pytest.mark.django_db(transaction=True)
 def test_support_sends_it_from_the_connections_page_and_sees_the_answer(
     talk: models.Conversation, sol: models.User, client_of: Any, catena_client: CatenaClient
 ) -> None:

@@ -234,6 +234,7 @@ def test_nobody_is_warned_of_another_connection(
     assert "sign-in rejected" not in page_of(client_of(outsider), "/compose/")
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_warning_comes_and_goes_live_and_leaves_the_composer_alone(
     connection: models.Connection, mara: models.User, sol: models.User, client_of: Any
 ) -> None:
@@ -266,6 +267,7 @@ def test_incidents_elsewhere_are_no_news(
     assert (look.changed, look.has_incident_news) == (False, False)
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_page_and_the_list_repaint_themselves(one: models.Incident, sol: models.User, client_of: Any) -> None:
     since = live.glance(sol).cursor
     incidents.note(one, "Called the provider", sol, timezone.now())

@@ -165,6 +165,7 @@ def test_pages_ask_the_same_number_of_queries_however_many_rows(
     assert (page.count("data-row"), rest.count("data-row")) == (50, 10)
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_open_page_is_told_when_it_is_stopped(
     failures: list[models.Message], mara: models.User, client_of: Any
 ) -> None:
