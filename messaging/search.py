@@ -237,14 +237,17 @@ def _ids(user: User, asked: str) -> dict[int, str]:
         "word": (header[1] if header else asked).strip("\"'`,;"),
         "user": user.pk,
     }
-    places = [*(_PLACES_OF_UUID if found else ()), *_PLACES_OF_WORD]
+    places, seen = (
+        [*(_PLACES_OF_UUID if found else ()), *_PLACES_OF_WORD],
+        visible_connections_sql(user, "v.connection_id"),
+    )
     parts = " UNION ALL ".join(
-        f"(SELECT f.id, {place} AS place FROM ({sql} LIMIT {MOST_SHOWN}) f(id))"  # noqa: S608 (our own words)
+        f"(SELECT v.id, {place} AS place FROM ({sql}) f(id) JOIN messaging_message v ON v.id = f.id"  # noqa: S608 (our own words)
+        f" WHERE v.deleted_at IS NULL AND {seen} LIMIT {MOST_SHOWN})"
         for place, (_, sql) in enumerate(places)
     )
     sql = (
-        f"SELECT h.id, min(h.place) FROM ({parts}) h JOIN messaging_message v ON v.id = h.id"  # noqa: S608 (our own words)
-        f" WHERE v.deleted_at IS NULL AND {visible_connections_sql(user, 'v.connection_id')}"
+        f"SELECT h.id, min(h.place) FROM ({parts}) h"  # noqa: S608 (our own words)
         f" GROUP BY h.id ORDER BY 2, 1 DESC LIMIT {MOST_SHOWN}"
     )
     with connection.cursor() as cursor:

@@ -32,6 +32,8 @@ EMAIL, WEBHOOK = "e-mail", "webhook"
 # After the first and after the second try; there is no fourth.
 BACKOFF = (timedelta(minutes=1), timedelta(minutes=5))
 MOST_TRIES = len(BACKOFF) + 1
+# A worker that claimed an alert and was not heard of again has died: the alert is due again. Both ways together take less.
+CLAIMED_FOR = timedelta(minutes=2)
 # Of the whole exchange with the receiver of the webhook, however slowly it answers.
 WEBHOOK_SECONDS = 15.0
 # Hosts that may be told without https: this machine.
@@ -50,8 +52,9 @@ def ways() -> list[str]:
 def tell_due(now: datetime) -> int:
     """Sends every alert that is due; answers how many were this worker's.
 
-    An alert is claimed before anything is sent, so that no two workers send it; one whose worker dies in between is not
-    sent again. A failure is noted in the timeline and tried again, three times in all.
+    An alert is claimed before anything is sent, so that no two workers send it. One whose worker dies in between is due
+    again two minutes later and may then be told twice, with a `try` above 1. A failure is noted in the timeline and tried
+    again, three times in all.
     """
     due = Incident.objects.open().filter(alert_due_at__lte=now).select_related("connection__fleet")
     return sum(_tell(incident, now) for incident in due)
@@ -59,12 +62,15 @@ def tell_due(now: datetime) -> int:
 
 def _tell(incident: Incident, now: datetime) -> bool:
     claimed = Incident.objects.open().filter(pk=incident.pk, alert_due_at=incident.alert_due_at)
-    tries = incident.alert_tries + 1
-    if not claimed.update(alert_due_at=None, alerted_at=now, alert_tries=tries):
+    tries, claim = incident.alert_tries + 1, now + CLAIMED_FOR
+    if tries > MOST_TRIES:  # its worker died each time
+        claimed.update(alert_due_at=None, alert_tries=0, alert_left=[])
+        return False
+    if not claimed.update(alert_due_at=claim, alerted_at=now, alert_tries=tries):
         return False
     # What is no longer set up is not told.
     results = {way: _send(way, incident, now) for way in incident.alert_left if way in ways()}
-    _note(incident, results, tries, now)
+    _note(incident, results, tries, claim, now)
     return True
 
 
@@ -82,7 +88,7 @@ def _send(way: str, incident: Incident, now: datetime) -> str:
     return ""
 
 
-def _note(incident: Incident, results: Mapping[str, str], tries: int, now: datetime) -> None:
+def _note(incident: Incident, results: Mapping[str, str], tries: int, claim: datetime, now: datetime) -> None:
     """One line for each way; what failed is due again, unless this was the last try."""
     left = [way for way, problem in results.items() if problem]
     is_over = tries >= MOST_TRIES
@@ -94,8 +100,8 @@ def _note(incident: Incident, results: Mapping[str, str], tries: int, now: datet
             else:
                 enter(incident, Kind.ALERTED, now, f"By {way}.")
         due = None if is_over or not left else now + BACKOFF[tries - 1]
-        # A relapse that was noted meanwhile has set a time of its own.
-        Incident.objects.open().filter(pk=incident.pk, alert_due_at=None).update(
+        # Somebody resolved or claimed it meanwhile: then its time is not this worker's to set.
+        Incident.objects.open().filter(pk=incident.pk, alert_due_at=claim).update(
             alert_due_at=due, alert_left=left, alert_tries=tries if due else 0
         )
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import Q
 
 from messaging.incidents.alerts import ways
@@ -36,7 +36,10 @@ def watch(now: datetime) -> None:
     found = groups(since, now)
     _open_new(found, since, now)
     for incident in Incident.objects.open():
-        _follow(incident, found, now)
+        try:
+            _follow(incident, found, now)
+        except DatabaseError:  # counting a very large one can take longer than a statement may
+            logger.exception("Incident %s could not be followed; the others are", incident.uuid)
 
 
 def _open_new(found: Sequence[Group], since: datetime, now: datetime) -> None:

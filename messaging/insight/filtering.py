@@ -3,16 +3,19 @@
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, time, timedelta
 from urllib.parse import urlencode
+from uuid import UUID
 
+from django.db.models import Q
 from django.http import QueryDict
 from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.timezone import get_current_timezone, localtime, make_aware
 
-from messaging.insight.listing import NO_CODE, NONE, RANGES, USUAL_RANGE, Key, OperationFilter, Row
+from messaging.insight.listing import NO_CODE, NONE, RANGES, USUAL_RANGE, Key, OperationFilter, Row, provider_q
 from messaging.insight.meanings import ERROR_TYPES
 from messaging.insight.situations import ATTENTION, FAILURES, PENDING, WORDS
 from messaging.mirror.redaction import storable_text
 from messaging.models import Connection, User
+from messaging.models.directory import ConnectionQuerySet
 from messaging.models.wording import MOST_CHARACTERS, query_of
 from messaging.states import SITUATIONS, Priority
 
@@ -43,9 +46,35 @@ LABELS = {
 }  # fmt: skip
 
 
-def visible_connections(user: User) -> list[Connection]:
-    """The connections that a filter of this person may name, with their fleets. One query."""
-    return list(Connection.objects.visible_to(user).select_related("fleet")[:MOST_CHOICES])
+def visible_connections(user: User, query: QueryDict) -> list[Connection]:
+    """The connections that this person's filter may name, with their fleets: the first MOST_CHOICES, and what `query` names
+    beyond them. One query, and a second one only beyond them.
+    """
+    own = Connection.objects.visible_to(user).select_related("fleet")
+    listed = list(own[:MOST_CHOICES])
+    return listed if len(listed) < MOST_CHOICES else [*listed, *_named(own, query, listed)]
+
+
+def _named(own: ConnectionQuerySet, query: QueryDict, listed: Sequence[Connection]) -> Iterator[Connection]:
+    """One connection for each fleet and provider in the query, and the connection itself, unless they are listed."""
+    named = {
+        "catena_id": _uuid(words_of(query, "connection")),
+        "fleet__catena_id": _uuid(words_of(query, "fleet")),
+    }
+    wanted = [Q(**{field: value}) for field, value in named.items() if value is not None]
+    if provider := words_of(query, "provider"):
+        wanted.append(provider_q(provider))
+    known = {one.pk for one in listed}
+    parts = [own.filter(condition).order_by()[:1] for condition in wanted]
+    found = parts[0].union(*parts[1:]) if parts else ()
+    yield from (one for one in found if one.pk not in known)
+
+
+def _uuid(word: str) -> UUID | None:
+    try:
+        return UUID(word)
+    except ValueError:
+        return None
 
 
 def read_filter(query: QueryDict, connections: Sequence[Connection]) -> OperationFilter:
@@ -54,7 +83,7 @@ def read_filter(query: QueryDict, connections: Sequence[Connection]) -> Operatio
     `connections` are those that the person sees. A moment without a zone is one of the active time zone.
     """
     asked = {name: words_of(query, name) for name in NAMES}
-    slugs = {slug_of(one) for one in connections}
+    slugs = {slug for one in connections for slug in (one.tsp_slug, one.source_name)}
     return OperationFilter(
         status=_known(asked["status"], {word for word, _ in STATUS_CHOICES}),
         fleet_id={str(one.fleet.catena_id): one.fleet.pk for one in connections if one.fleet}.get(asked["fleet"]),

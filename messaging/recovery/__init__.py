@@ -4,9 +4,11 @@ Nothing is sent twice: each failure goes out through `outbox.resend`, in the tra
 nobody knows what became are never in the set.
 """
 
-from messaging.recovery.freezing import MOST, NothingToRecover, TooMuch, freeze
+from messaging.recovery.freezing import MOST, NothingToRecover, TooMuch, forget_drafts, freeze
 from messaging.recovery.moves import Refused, start, stop
 from messaging.recovery.rounds import BEAT, advance
 from messaging.recovery.verdicts import judge
 
-__all__ = ["BEAT", "MOST", "NothingToRecover", "Refused", "TooMuch", "advance", "freeze", "judge", "start", "stop"]
+__all__ = [
+    "BEAT", "MOST", "NothingToRecover", "Refused", "TooMuch", "advance", "forget_drafts", "freeze", "judge", "start", "stop",
+]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.core.exceptions import EmptyResultSet
 from django.db import OperationalError, connection, transaction
@@ -21,6 +21,10 @@ WITH RECURSIVE picked AS MATERIALIZED ({picked}), {judged}
 INSERT INTO messaging_recoveryitem (recovery_id, message_id, verdict, is_canary, problem)
 SELECT %s, id, verdict, FALSE, '' FROM judged ORDER BY occurred_at, id
 """
+
+
+# A draft that nobody started: what it counted is no longer so.
+DRAFTS_KEPT = timedelta(days=7)
 
 
 class NothingToRecover(Exception):
@@ -63,6 +67,20 @@ def freeze(
             if not cursor.rowcount:
                 raise NothingToRecover
     return recovery
+
+
+def forget_drafts(now: datetime) -> int:
+    """Removes a few of the drafts that nobody started within a week; how many. What was started is kept for good."""
+    old = Recovery.objects.filter(state=Recovery.State.DRAFT, created_at__lt=now - DRAFTS_KEPT).order_by("id")[:10]
+    forgotten = 0
+    for draft in old:
+        with transaction.atomic():
+            # Started at this moment: then it is no draft any more
+            held = Recovery.objects.select_for_update(skip_locked=True).filter(pk=draft.pk, state=Recovery.State.DRAFT)
+            if held.values_list("pk").first() is not None:
+                draft.delete()
+                forgotten += 1
+    return forgotten
 
 
 @contextmanager

@@ -26,6 +26,8 @@ S = Recovery.State
 V = RecoveryItem.Verdict
 # How often a worker comes by; a connection that rested for longer may still send no more at once.
 BEAT = timedelta(seconds=2)
+# What a recovery that has ended sent within this time still counts against the rate of its connections.
+REMEMBERED = timedelta(minutes=30)
 # On one connection so many may be on their way at once: failures must show before hundreds have followed.
 MOST_ON_THE_WAY = 20
 LOOKED_BACK, FAILURES_TO_STOP = 20, 3
@@ -137,7 +139,9 @@ def _allowances(now: datetime) -> tuple[int, dict[int, int]]:
     """How many a rested connection may send in this beat, and how many those may that recoveries have used lately."""
     per_second = settings.RECOVERY_PER_MINUTE / 60
     longest = max(BEAT.total_seconds(), 1 / per_second)
-    used = RecoveryItem.objects.filter(recovery__state__in=UNDER_WAY).exclude(resent=None).order_by()
+    # One that was stopped a moment ago counts too: another that starts on its heels goes no faster.
+    lately = Q(recovery__state__in=UNDER_WAY) | Q(recovery__ended_at__gt=now - REMEMBERED)
+    used = RecoveryItem.objects.filter(lately).exclude(resent=None).order_by()
     moving = Count("pk", filter=Q(resent__state__in=sorted(LIVELY_STATES)))
     found = used.values_list("message__connection_id").annotate(last=Max("resent_at"), moving=moving)
     return _in(longest, per_second), {

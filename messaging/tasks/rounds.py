@@ -174,6 +174,7 @@ def run_asked(sweeps: Sequence[Round]) -> None:
 def tidy() -> None:
     forget_dead_jobs()
     inbox.forget_old(outbox.database_clock())
+    recovery.forget_drafts(outbox.database_clock())
 
 
 def look_for_lost() -> None:

@@ -57,7 +57,8 @@ def _groups_context(request: PersonRequest) -> dict[str, Any]:
 
 def paint_causes(request: PersonRequest, look: live.Glance, since: live.Cursor, scope: live.Scope) -> list[str]:
     """The figures, and an offer to count again when failures of the filter came or changed: no row moves by itself."""
-    chosen = read_filter(QueryDict(request.GET.get("q", "")[:LONGEST_QUERY]), visible_connections(request.user))
+    query = QueryDict(request.GET.get("q", "")[:LONGEST_QUERY])
+    chosen = read_filter(query, visible_connections(request.user, query))
     found = listing.outgoing(request.user, chosen, timezone.now(), look.gates)
     changed = found.filter(live.news(since), state__in=sorted(CAUSED_STATES)).count()
     context = {"changed": changed, **figures_context(figures(request.user))}

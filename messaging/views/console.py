@@ -30,7 +30,8 @@ MOST_VIEWS = 30
 
 def console_context(request: PersonRequest) -> dict[str, Any]:
     """The filter that the address means, as `chosen`, with all that its form shows. Two queries."""
-    query, connections = request.GET, visible_connections(request.user)
+    query = request.GET
+    connections = visible_connections(request.user, query)
     chosen = read_filter(query, connections)
     canonical = canonical_query(query)
     views = list(SavedView.objects.visible_to(request.user)[: MOST_VIEWS + 1])

@@ -12,15 +12,19 @@ from django.views.decorators.http import require_POST
 
 from messaging import exports
 from messaging.access import may_export
-from messaging.insight.filtering import MISREAD, canonical_query, is_misread, read_filter, visible_connections
+from messaging.insight.filtering import (
+    LONGEST_QUERY,
+    MISREAD,
+    canonical_query,
+    is_misread,
+    read_filter,
+    visible_connections,
+)
 from messaging.insight.meanings import span
 from messaging.mirror.redaction import storable_text
 from messaging.models import closed_gates
 from messaging.views.desk import SeeOther
 from messaging.views.person import PersonRequest
-
-# Longer than any address that the list writes.
-MOST_QUERY = 2000
 
 
 @require_POST
@@ -28,8 +32,8 @@ def export(request: PersonRequest) -> HttpResponseBase:
     """The rows of the filter in the form as CSV, at most 50,000. A refusal goes back to the list with its filter."""
     if not may_export(request.user):
         raise PermissionDenied
-    now, asked = timezone.now(), QueryDict(storable_text(request.POST.get("filter", ""))[:MOST_QUERY])
-    connections = visible_connections(request.user)
+    now, asked = timezone.now(), QueryDict(storable_text(request.POST.get("filter", ""))[:LONGEST_QUERY])
+    connections = visible_connections(request.user, asked)
     typed = read_filter(asked, connections)
     if is_misread(request.POST.get("filter", ""), asked, typed):
         flashes.error(request, MISREAD)

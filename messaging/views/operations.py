@@ -146,5 +146,5 @@ def _arrivals(request: PersonRequest, rows: Sequence[Row], now: datetime, gates:
     query = QueryDict(request.GET.get("q", "")[:LONGEST_QUERY])
     if not young or not canonical_query(query):
         return len(young)
-    chosen = read_filter(query, visible_connections(request.user))
+    chosen = read_filter(query, visible_connections(request.user, query))
     return listing.outgoing(request.user, chosen, now, gates).filter(pk__in=young).count()

@@ -62,7 +62,7 @@ def _freeze(request: PersonRequest) -> HttpResponse:
                 user, _of_incident(user, incident), now, about=f"Incident: {incident}", incident=incident
             )
         else:
-            connections = visible_connections(user)
+            connections = visible_connections(user, query)
             chosen = read_filter(query, connections)
             if is_misread(request.POST.get("query", ""), query, chosen):
                 flashes.error(request, MISREAD)

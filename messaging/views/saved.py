@@ -83,7 +83,7 @@ def _page(
 ) -> HttpResponse:
     """`typed` is what the form of a new view holds, `changed` the view whose form was refused and what that one holds."""
     request.glance = live.glance(request.user)
-    connections = visible_connections(request.user)
+    connections = visible_connections(request.user, QueryDict(query))
     found = SavedView.objects.visible_to(request.user).select_related("user")
     rows = [_row(view, request, connections, changed) for view in found]
     context = {

@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from messaging import live, models
-from messaging.insight import listing
+from messaging.insight import filtering, listing
 from messaging.insight.causes import groups
 from messaging.insight.filtering import canonical_query, read_filter, read_moment, told_filter, visible_connections
 from messaging.states import MessageState
@@ -200,7 +200,7 @@ def test_a_filtered_page_costs_the_same_with_few_rows_and_with_many(
 
 def grouped(user: models.User, query: str = "") -> list[Any]:
     asked = QueryDict(query)
-    chosen = read_filter(asked, visible_connections(user))
+    chosen = read_filter(asked, visible_connections(user, asked))
     return groups(user, asked, chosen, timezone.now(), {})[0]
 
 
@@ -294,6 +294,27 @@ def test_the_fragment_of_causes_without_htmx_is_the_page(sol: models.User, clien
     assert (answer.status_code, answer["Location"]) == (302, "/ops/causes/?code=503")
 
 
+def test_a_connection_beyond_those_that_the_form_lists_can_still_be_asked_for(
+    connection: models.Connection,
+    fleet: models.Fleet,
+    sol: models.User,
+    client_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(filtering, "MOST_CHOICES", 1)
+    talks = [
+        factories.ConversationFactory(driver=factories.FleetUserFactory(connection=one))
+        for one in (factories.ConnectionFactory(fleet=fleet), factories.ConnectionFactory())
+    ]
+    for number, talk in enumerate(talks):
+        factories.failed(talk, text=f"number {number}")
+    last = talks[1].connection
+    for asked in (f"connection={last.catena_id}", f"fleet={last.fleet.catena_id}"):
+        page = client_of(sol).get(f"/ops/?{asked}").content.decode()
+        assert "none that you can see" not in page
+        assert ("number 0" in page, "number 1" in page) == (False, True)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_only_new_messages_of_the_filter_are_offered(
     connection: models.Connection, sol: models.User, client_of: Any
@@ -326,7 +347,7 @@ def test_a_filter_is_told_in_words(connection: models.Connection, sol: models.Us
         QueryDict(
             f"status=failures&connection={connection.catena_id}&code=503&from=2026-05-12T00:00Z&text=dock&range=7d"
         ),
-        visible_connections(sol),
+        visible_connections(sol, QueryDict()),
     )
     assert told == (
         f"Text: dock, Status: Failed or not sent, Connection: {connection.label}, From: 2026-05-12 00:00 UTC,"

@@ -232,6 +232,38 @@ def test_two_workers_tell_an_opening_once(connection: models.Connection, receive
     assert len(receiver.got) == 1
 
 
+def test_an_alert_whose_worker_died_is_told_by_another(
+    connection: models.Connection, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = opened(connection)
+
+    def dies(*_: Any) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(alerts, "send_webhook", dies)
+        with pytest.raises(SystemExit):
+            incidents.tell_due(NOW)
+    assert [incidents.tell_due(NOW + timedelta(seconds=after)) for after in (60, 119, 120, 600)] == [0, 0, 1, 0]
+    assert json.loads(receiver.got[0][1])["try"] == 2
+    assert lines(one) == [(Kind.ALERTED, "By webhook.")]
+
+
+def test_an_alert_that_kills_every_worker_is_given_up(
+    connection: models.Connection, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: Any) -> None:
+        raise SystemExit
+
+    opened(connection)
+    monkeypatch.setattr(alerts, "send_webhook", dies)
+    for hours in range(3):
+        with pytest.raises(SystemExit):
+            incidents.tell_due(NOW + timedelta(hours=hours))
+    assert incidents.tell_due(NOW + timedelta(hours=3)) == 0
+    assert models.Incident.objects.get().alert_due_at is None
+
+
 @pytest.mark.parametrize(
     ("url", "allowed"),
     [

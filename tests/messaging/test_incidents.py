@@ -1,10 +1,12 @@
 """Incidents open, widen, calm down and relapse by what the messages say, and by nothing else."""
 
+import sys
 import threading
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.db import connection as database
 from django.utils import timezone
 
@@ -118,6 +120,28 @@ def test_further_failures_are_counted(connection: models.Connection) -> None:
     incidents.watch(later)
     one = models.Incident.objects.get()
     assert (one.failures, one.drivers, one.last_failed_at) == (7, 4, later)
+
+
+def test_one_that_cannot_be_followed_keeps_no_other_from_its_figures(
+    connection: models.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(connection, 5, error_type="auth", response_status_code=401)
+    fail(connection, 5)
+    incidents.watch(NOW)
+    first, second = models.Incident.objects.order_by("id")
+    watch = sys.modules["messaging.incidents.watch"]
+    real = watch._count
+
+    def too_slow(incident: models.Incident, last_at: datetime) -> None:
+        if incident.pk == first.pk:
+            raise OperationalError("canceling statement due to statement timeout")
+        real(incident, last_at)
+
+    monkeypatch.setattr(watch, "_count", too_slow)
+    fail(connection, 2, error_type="auth", response_status_code=401)
+    fail(connection, 2)
+    incidents.watch(NOW)
+    assert [models.Incident.objects.get(pk=one.pk).failures for one in (first, second)] == [5, 7]
 
 
 def test_one_cause_on_two_connections_is_the_incident_of_the_provider(

@@ -233,6 +233,20 @@ def test_it_keeps_to_its_rate_on_each_connection(started: Recovery, settings: An
         assert resent() == total, seconds
 
 
+def test_another_that_starts_on_its_heels_goes_no_faster(started: Recovery, mara: models.User, settings: Any) -> None:
+    settings.RECOVERY_PER_MINUTE = 60
+    now = timezone.now()
+    recovery.advance(now)
+    end(S.SUCCEEDED)
+    recovery.stop(started, mara, now, "Stopped by hand")
+    again = freeze(mara)
+    recovery.start(again, mara, now)
+    recovery.advance(now)
+    assert resent() == 2
+    recovery.advance(now + timedelta(seconds=1))
+    assert resent() == 3
+
+
 def test_no_more_than_twenty_are_on_their_way_at_once(
     connection: models.Connection, mara: models.User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +357,16 @@ def test_a_set_without_anything_safe_is_not_started(conversation: models.Convers
     with pytest.raises(recovery.Refused, match="Nothing in this set is safe"):
         recovery.start(frozen, mara, timezone.now())
     assert (fresh(frozen).state, models.AuditEntry.objects.count()) == (R.DRAFT, 0)
+
+
+def test_a_draft_that_nobody_started_goes_after_a_week_and_what_was_started_stays(
+    started: Recovery, mara: models.User
+) -> None:
+    draft, now = freeze(mara), timezone.now()
+    assert recovery.forget_drafts(now + timedelta(days=6)) == 0
+    assert recovery.forget_drafts(now + timedelta(days=8)) == 1
+    assert list(Recovery.objects.all()) == [started]
+    assert not RecoveryItem.objects.filter(recovery_id=draft.pk).exists()
 
 
 def test_a_person_stops_it_once_and_what_is_left_stays(started: Recovery, mara: models.User) -> None:

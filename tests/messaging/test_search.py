@@ -82,6 +82,16 @@ def test_an_id_of_several_messages_lists_them(
     assert page.count("Request id") == 2
 
 
+def test_an_id_that_many_messages_of_other_fleets_have_is_found_at_ones_own(
+    failed: models.Message, mara: models.User
+) -> None:
+    elsewhere = factories.ConversationFactory()
+    for _ in range(21):
+        factories.failed(elsewhere, source_id="job-1")
+    models.Message.objects.filter(pk=failed.pk).update(source_id="job-1")
+    assert [hit.id for hit in look(mara, "job-1").by_id] == [failed.pk]
+
+
 def test_a_deleted_message_is_not_found_by_anything(failed: models.Message, sol: models.User) -> None:
     texts = [*ids_of(failed).values(), "reefer alarm"]
     models.Message.objects.update(deleted_at=timezone.now())
