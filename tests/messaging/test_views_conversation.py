@@ -405,6 +405,7 @@ def test_a_conversation_costs_the_same_number_of_queries_at_any_length(
             client.get(f"/c/{conversation.uuid}/{query.format(m=message.uuid)}")
         return len(queries)
 
+    count(1)  # the explanations are read once for a while
     assert count(3) == count(30) <= 12
 
 
