@@ -9,7 +9,7 @@ from django.conf import settings
 from django.test import Client
 
 from messaging import models
-from tests import factories
+from tests import factories, templates
 
 
 @pytest.hookimpl(tryfirst=True)  # before the distribution reads the groups
@@ -45,7 +45,8 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
     database = settings.DATABASES["default"]
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")[:8] or str(os.getpid())
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-    database.setdefault("TEST", {})["NAME"] = f"test_{run}_{worker}"
+    test = database.setdefault("TEST", {})
+    test["NAME"], test["TEMPLATE"] = f"test_{run}_{worker}", templates.migrated(settings.DATABASE_URL)
 
 
 @pytest.fixture

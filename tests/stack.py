@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 
 from messaging.simulator import Pace, SimulatorServer, World
+from tests import templates
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60
@@ -128,10 +129,11 @@ class Stack:
 
 @contextmanager
 def new_database(admin_dsn: str, name: str) -> Iterator[str]:
-    """An empty database on the server behind `admin_dsn`, dropped at the end. Yields its DSN."""
+    """A database with all tables on the server behind `admin_dsn`, dropped at the end. Yields its DSN."""
+    template = templates.migrated(admin_dsn)
     with psycopg.connect(admin_dsn, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')  # type: ignore[arg-type]
-        connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')  # type: ignore[arg-type]
     try:
         yield admin_dsn.replace("/postgres?", f"/{name}?")
     finally:
@@ -149,8 +151,7 @@ def running_stack(admin_dsn: str, var: Path, pace: Pace, **settings: str) -> Ite
     ):
         stack = Stack(dsn=dsn, simulator=simulator, world=world, var=var, settings=settings)
         try:
-            stack.manage("migrate", "--verbosity", "0")
-            stack.manage("collectstatic", "--noinput", "--verbosity", "0")
+            (var / "static").symlink_to(templates.collected())
             stack.manage("seed_demo", "--password", PASSWORD)
             stack.start_web()
             stack.start_worker()

@@ -1,6 +1,7 @@
 """The main job in a real browser: write, watch the operation to its end, read the answer, without one reload."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -73,7 +74,16 @@ def test_each_attempt_of_a_failing_message_appears_with_its_reason_and_code(page
     assert loads == []
 
 
-def test_an_undo_within_the_hold_is_certain(page: Page, stack: Stack) -> None:
+@pytest.fixture
+def undo_time(stack: Stack) -> Iterator[None]:
+    """The eight seconds that everybody has who did not choose otherwise."""
+    change = "UPDATE messaging_user SET undo_seconds = %s WHERE username = 'mara' RETURNING 1"
+    stack.rows(change, 8)
+    yield
+    stack.rows(change, 0)
+
+
+def test_an_undo_within_the_hold_is_certain(page: Page, stack: Stack, undo_time: None) -> None:
     sign_in(page, "mara")
     page.goto(healthy_conversation(stack))
     text = "Please wait at gate B until 16:00"

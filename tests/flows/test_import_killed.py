@@ -35,7 +35,6 @@ def test_an_import_killed_in_the_middle_goes_on_with_nothing_lost_and_nothing_tw
     with new_database(admin_dsn, f"import_{os.getpid()}") as dsn, SimulatorServer(world) as simulator:
         announce(simulator)
         stack = Stack(dsn=dsn, simulator=simulator, world=world, var=tmp_path)
-        stack.manage("migrate", "--verbosity", "0")
         world.faults.add(Fault("slow", match=LIST, times=ANSWERED, seconds=0.0))
         world.faults.add(Fault("slow", match=LIST, times=1, seconds=60.0))
         child = stack.start("sync", str(ROOT / "manage.py"), "sync")
