@@ -11,7 +11,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
-from filelock import FileLock
+
+from dashboard.embedded import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("messaging/migrations/*.py", "messaging/models/*.py", "requirements.txt")
