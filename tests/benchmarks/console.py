@@ -10,6 +10,8 @@ from tests.benchmarks.server import Request, Server
 MESSAGES, QUICK_MESSAGES = 1_000_000, 100_000
 TIMES, QUICK_TIMES = 40, 10
 PAGE_MS, CAUSES_MS, SEARCH_MS, LOOK_UP_MS = 400.0, 800.0, 500.0, 100.0
+# What would take longer is refused (`recovery.freezing`).
+DRY_RUN_MS = 2000.0
 # What must stand in an answer before it may be timed.
 ROW, NOTHING = 'id="op-', "No message matches this filter"
 
@@ -50,6 +52,10 @@ def requests(server: Server) -> dict[str, tuple[Request, float]]:
             found[f"filter: {name}, in vain{words}"] = (Request(f"/ops/?{query}{when}", contains=NOTHING), PAGE_MS)
     found["causes of 7 days"] = (Request("/ops/causes/", contains="table-causes"), CAUSES_MS)
     found["causes of any time"] = (Request("/ops/causes/?range=all", contains="table-causes"), CAUSES_MS)
+    # The newest ten thousand failures, each judged and kept as a draft.
+    found["dry run of 10,000"] = (
+        Request("/ops/recoveries/", status=303, form="query=range%3Dall", leads_to="/ops/recoveries/"), DRY_RUN_MS
+    )  # fmt: skip
     return found | searches(server)
 
 

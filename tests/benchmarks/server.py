@@ -34,6 +34,8 @@ class Request:
     htmx: bool = False
     contains: str = ""
     signed_in: bool = True
+    form: str = ""  # a POST when there is one
+    leads_to: str = ""
 
 
 @dataclass
@@ -110,10 +112,13 @@ class Server:
             headers["Cookie"] = f"csrf={CSRF}; session={self.session}"
         if request.htmx:
             headers["HX-Request"] = "true"
-        self.connection.request("GET", request.path, headers=headers)
+        if request.form:
+            headers |= {"Content-Type": "application/x-www-form-urlencoded", "X-CSRFToken": CSRF}
+        self.connection.request("POST" if request.form else "GET", request.path, request.form or None, headers)
         answer = self.connection.getresponse()
         body = answer.read().decode()
-        if answer.status != request.status or request.contains not in body:
+        is_elsewhere = request.leads_to not in answer.getheader("Location", "")
+        if answer.status != request.status or request.contains not in body or is_elsewhere:
             raise SystemExit(f"{request.path} answered {answer.status}, expected {request.status}: {body[:400]}")
         return body
 

@@ -31,6 +31,7 @@ STATES = "SELECT split_part(text, ' ', -1), state FROM messaging_message WHERE s
 # Long enough for a lease, the keeper's beat, the hastened looks, a loaded machine, and the 30 s after which the database ends
 # a transaction in whose middle a process froze.
 PATIENCE = 150.0
+CLOSING = 10.0
 
 
 @dataclass
@@ -138,6 +139,8 @@ class Scene:
 
     def close(self) -> None:
         """Ends the processes and judges what is left by the rules that hold for every run."""
+        with suppress(RuntimeError):  # the third message may be at Catena at this moment, and its answer on the way
+            wait_until(lambda: self.states()["third"] not in LEASED, CLOSING, "the end of the third message")
         for worker in self.workers:
             if worker.code is None:
                 worker.send(signal.SIGKILL)

@@ -18,7 +18,7 @@ with warnings.catch_warnings():
 from dashboard.embedded import FileLock
 
 # Killed clients leave backends behind for a moment.
-MORE_CONNECTIONS = "max_connections = 300\n"
+MORE_CONNECTIONS = "max_connections = 700\n"
 
 
 class Server:

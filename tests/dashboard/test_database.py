@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
+import psycopg
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
@@ -84,6 +85,8 @@ def server_pid(folder: Path) -> int:
 def test_the_last_process_that_leaves_stops_the_server_even_after_another_was_killed(folder: Path) -> None:
     killed, first, last = holder(folder), holder(folder), holder(folder)
     server = psutil.Process(server_pid(folder))
+    with psycopg.connect(host=str(folder), dbname="postgres", user="postgres") as session:
+        assert session.execute("SHOW max_connections").fetchone() == ("300",)
 
     killed.kill()
     killed.communicate()
