@@ -12,7 +12,7 @@ help:
 	@echo "make demo    the whole product on this machine: prints an address and three log-ins (PORT=8100 for another port)"
 	@echo "make test    all tests, with coverage"
 	@echo "make check   format, lint, types, configuration and migrations"
-	@echo "make bench   what pages cost and what a worker sends, against bare ones"
+	@echo "make bench   what pages, sending, webhooks, a first import and the console cost"
 	@echo "make chaos   kills the product's own processes and its database, and judges what is left (chaos-long: five times more)"
 	@echo "make setup   only what the others need first: .venv with everything in it"
 	@echo "make clean   removes .venv and caches; keeps var/, where the demo's data is"
