@@ -2,7 +2,8 @@
 FROM python:3.13-slim
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 VAR_DIR=/srv/backhaul/var
-RUN useradd --create-home --home-dir /srv/backhaul --uid 10001 backhaul
+RUN useradd --create-home --home-dir /srv/backhaul --uid 10001 backhaul && \
+    install --directory --owner backhaul --group backhaul /srv/backhaul/var /srv/backhaul/var/high-water
 WORKDIR /srv/backhaul/app
 
 COPY requirements.txt .

@@ -5,7 +5,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 PORT ?= 8000
 
-.PHONY: help setup demo test check bench chaos chaos-long clean
+.PHONY: help setup demo test check bench chaos chaos-quick chaos-long clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,7 +13,8 @@ help:
 	@echo "make test    all tests, with coverage"
 	@echo "make check   format, lint, types, configuration and migrations"
 	@echo "make bench   what pages, sending, webhooks, a first import and the console cost"
-	@echo "make chaos   kills the product's own processes and its database, and judges what is left (chaos-long: five times more)"
+	@echo "make chaos   kills the product's own processes and its database, and judges what is left (chaos-quick: a twentieth;"
+	@echo "             chaos-long: five times more)"
 	@echo "make setup   only what the others need first: .venv with everything in it"
 	@echo "make clean   removes .venv and caches; keeps var/, where the demo's data is"
 
@@ -23,7 +24,7 @@ demo: $(VENV)/.for-running
 	@exec $(PYTHON) manage.py demo --port $(PORT)
 
 test: $(VENV)/.for-tests
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup --cov --cov-report term --durations 10
+	@$(PYTHON) -m pytest -n 2 --dist loadgroup --cov --cov-report term --durations 10 -m "not chaos"
 
 check: $(VENV)/.for-tests
 	$(PYTHON) -m ruff format --check .
@@ -36,6 +37,10 @@ check: $(VENV)/.for-tests
 
 bench: $(VENV)/.for-tests
 	@$(PYTHON) -m tests.benchmarks
+
+# Beside other tests neither would keep to its times.
+chaos-quick: $(VENV)/.for-tests
+	@$(PYTHON) -m pytest -m chaos tests/chaos
 
 chaos: $(VENV)/.for-tests
 	@$(PYTHON) -m tests.chaos ci $(if $(SEED),--seed $(SEED))

@@ -15,10 +15,17 @@ from messaging.management.options import add_demo_options
 from messaging.processes import free_port, is_free
 
 SIMULATOR_PORT = 8801
-# A demo must never reach a real database or a real Catena account, whatever a .env file says.
+# A demo must never reach a real database, a real Catena account or a real person's mail, whatever a .env file says.
+SECRETS = (
+    "DATABASE_URL",
+    "SECRET_KEY",
+    "CATENA_WEBHOOK_SECRET",
+    "ALERT_WEBHOOK_URL",
+    "ALERT_WEBHOOK_SECRET",
+    "EMAIL_URL",
+)
 EMPTY = (
-    "DATABASE_URL", "DATABASE_URL_FILE", "SECRET_KEY", "CATENA_WEBHOOK_SECRET", "CATENA_CLIENT_ID_FILE",
-    "CATENA_CLIENT_SECRET_FILE",
+    *SECRETS, *(f"{name}_FILE" for name in SECRETS), "CATENA_CLIENT_ID_FILE", "CATENA_CLIENT_SECRET_FILE", "ALERT_EMAILS",
 )  # fmt: skip
 # Held as long as this process lives.
 _lock: IO[str] | None = None

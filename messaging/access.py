@@ -38,10 +38,11 @@ def can_care(user: User) -> bool:
     return can_review(user) or is_administrator(user)
 
 
-def caretakers() -> "QuerySet[User]":
-    """Everybody for whom `can_care` holds, by name."""
-    able = Q(is_superuser=True) | Q(role__in=[Role.SUPPORT, Role.ADMINISTRATOR])
-    return User.objects.filter(able, is_active=True).order_by("first_name", "last_name", "username")
+def caretakers(places: "QuerySet[Connection]") -> "QuerySet[User]":
+    """Everybody for whom `can_care` holds and who sees one of these connections, by name."""
+    member = Q(memberships__fleet__in=places.order_by().values("fleet"))
+    able = Q(is_superuser=True) | Q(role=Role.SUPPORT) | Q(member, role=Role.ADMINISTRATOR)
+    return User.objects.filter(able, is_active=True).distinct().order_by("first_name", "last_name", "username")
 
 
 def may_export(user: User) -> bool:

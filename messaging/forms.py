@@ -12,7 +12,7 @@ from messaging.access import caretakers
 from messaging.incidents import LONGEST_NOTE, SNOOZES
 from messaging.insight.filtering import LONGEST_QUERY, canonical_query
 from messaging.mirror.redaction import storable, storable_text
-from messaging.models import Connection, Conversation, FleetUser, Message, Theme, User, WebhookWork
+from messaging.models import Connection, Conversation, FleetUser, Incident, Message, Theme, User, WebhookWork
 from messaging.states import DecisionKind, Priority
 
 DECIDE_AGAIN = "This form was damaged on the way. Your words are kept; look at the message again and decide."
@@ -235,7 +235,7 @@ class IncidentForm(forms.Form):
     owner = forms.ModelChoiceField(
         User.objects.none(),
         required=False,
-        error_messages={"invalid_choice": "Choose somebody of support or an administrator."},
+        error_messages={"invalid_choice": "Choose somebody of support, or an administrator who sees the incident."},
     )
     until = forms.ChoiceField(
         choices=list(SNOOZES.items()), required=False, error_messages={"invalid_choice": "Choose for how long."}
@@ -246,10 +246,10 @@ class IncidentForm(forms.Form):
         error_messages={"max_length": f"The note is too long. Shorten it to {LONGEST_NOTE} characters."},
     )
 
-    def __init__(self, data: Any = None) -> None:
+    def __init__(self, incident: Incident, data: Any = None) -> None:
         super().__init__(data)
         owner: Any = self.fields["owner"]
-        owner.queryset = caretakers()
+        owner.queryset = caretakers(incident.places)
 
     def clean_note(self) -> str:
         return storable(self.cleaned_data["note"].replace("\r\n", "\n")).strip()

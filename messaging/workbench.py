@@ -7,10 +7,10 @@ from datetime import timedelta
 
 from django.core import signing
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 
-from messaging.models import AuditEntry, Message, MessageCare, MessageNote, Role, User
+from messaging.access import caretakers
+from messaging.models import AuditEntry, Connection, Message, MessageCare, MessageNote, User
 
 NOTE_LENGTH = 2000
 OPEN_FOR = timedelta(minutes=5)
@@ -55,10 +55,10 @@ def give(user: User, message: Message, owner: User | None, *, seen: int | None) 
     return True
 
 
-def colleagues() -> list[User]:
-    """Those who may look after a message: support, administrators and superusers who can log in, by name. One query."""
-    able = Q(role__in=[Role.SUPPORT, Role.ADMINISTRATOR]) | Q(is_superuser=True)
-    return sorted(User.objects.filter(able, is_active=True), key=lambda user: user.label.casefold())
+def colleagues(message: Message) -> list[User]:
+    """Those who may look after the message and see it, by name. One query."""
+    able = caretakers(Connection.objects.filter(pk=message.connection_id))
+    return sorted(able, key=lambda user: user.label.casefold())
 
 
 def care_of(message: Message) -> MessageCare | None:

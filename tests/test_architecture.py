@@ -1,4 +1,4 @@
-"""The house stands as drawn: floors, fences, file length, and a GET that writes nothing."""
+"""The house stands as drawn: floors, fences and file length. That a GET writes nothing is held by `flows/test_every_url.py`."""
 
 import ast
 import re

@@ -62,7 +62,7 @@ def look(incident: Incident, now: datetime) -> Look:
     if incident.resolved_at is not None:
         return Look("circle-check", "Resolved", "ok")
     if incident.closing_proposed_at is not None:
-        return Look("rotate-cw", "Sends succeed again", "wait")
+        return Look("rotate-cw", "Seems over", "wait")
     if incident.snoozed_until is not None and incident.snoozed_until > now:
         return Look("clock", "Snoozed", "wait")
     if incident.acknowledged_at is not None:
@@ -206,6 +206,7 @@ def timeline(user: User, incident: Incident) -> list[dict[str, Any]]:
             "tone": ENTRY_ICONS.get(IncidentEntry.Kind(entry.kind), ("circle-minus", "wait"))[1],
             "who": entry.user.label if entry.user else "Backhaul",
             "text": "" if is_cut and entry.kind in FIGURED else entry.text,
+            "url": entry.text if entry.kind == IncidentEntry.Kind.RECOVERY else "",
         }
         for entry in incident.entries.select_related("user")[:MOST_ENTRIES]
     ]

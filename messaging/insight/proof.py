@@ -11,7 +11,7 @@ from messaging.insight.meanings import code_phrase, error_type_words
 from messaging.insight.story import Story
 from messaging.insight.timeline import OUTCOMES
 from messaging.mirror.redaction import redact_headers, scrub
-from messaging.models import AuditEntry, Message, MessageNote
+from messaging.models import AuditEntry, Message, MessageNote, User
 from messaging.states import DecisionKind, Direction, MessageState, OperationStatus
 
 # More entries of one message than these are not printed; the page says so.
@@ -21,9 +21,12 @@ ACTIONS = {
     "compose": "Wrote it", "resend": "Sent it again", "cancel": "Undid it before it left", "handled": "Marked it as handled",
     "decide": "Decided about it", "escalated": "Put before people: not accepted in its time",
     "operation_found": "Its operation was found at Catena", "operation_contradicted": "Catena changed its word",
-    "sent_twice": "Catena has two operations of it", "reveal": "Looked at the raw headers",
-    "headers_revealed": "Looked at the raw headers", "export": "Exported it",
+    "sent_twice": "Catena has two operations of it", "raw_revealed": "Looked at the raw headers and bodies",
+    "note_added": "Wrote an internal note", "care_given": "Put it into somebody's care",
+    "care_released": "Took it out of somebody's care", "test_send": "Sent it as a test of the connection",
 }  # fmt: skip
+# Facts of an entry that are the key of a person.
+PEOPLE = ("owner", "was")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Dossier:
 
 
 def dossier(story: Story, *, is_reviewer: bool) -> Dossier:
-    """The dossier of a message. Headers and internal notes only for reviewers. At most three queries."""
+    """The dossier of a message. Headers and internal notes only for reviewers. At most four queries."""
     message = story.message
     entries = list(message.audit_entries.select_related("user").order_by("id")[: MOST_ENTRIES + 1])
     notes = MessageNote.objects.filter(message=message).select_related("author")[:MOST_ENTRIES] if is_reviewer else ()
@@ -68,7 +71,7 @@ def dossier(story: Story, *, is_reviewer: bool) -> Dossier:
         attempts=[*_posts(story), *_attempts(story, with_headers=is_reviewer)],
         receipts=list(_receipts(story)),
         notes=[Entry(note.created_at, note.author.label, "Note", note.text) for note in notes],
-        audit=[_audited(entry) for entry in entries[:MOST_ENTRIES]],
+        audit=_audit(entries[:MOST_ENTRIES]),
         related=_related(message),
         is_cut=len(entries) > MOST_ENTRIES,
     )
@@ -131,8 +134,16 @@ def _receipts(story: Story) -> Iterator[Entry]:
         yield Entry(message.read_at, story.provider, "Read")
 
 
-def _audited(entry: AuditEntry) -> Entry:
-    facts = "; ".join(f"{name}: {value}" for name, value in sorted(entry.detail.items()) if value not in ("", None))
+def _audit(entries: list[AuditEntry]) -> list[Entry]:
+    """With the names of the people whom an entry tells of by their keys. A query only when there are such."""
+    keys = {entry.detail.get(name) for entry in entries for name in PEOPLE} - {None}
+    people = {user.pk: user.label for user in User.objects.filter(pk__in=keys)} if keys else {}
+    return [_audited(entry, people) for entry in entries]
+
+
+def _audited(entry: AuditEntry, people: dict[int, str]) -> Entry:
+    told = {name: people.get(value, value) if name in PEOPLE else value for name, value in entry.detail.items()}
+    facts = "; ".join(f"{name}: {value}" for name, value in sorted(told.items()) if value not in ("", None))
     words = ACTIONS.get(entry.action) or entry.action.replace("_", " ").capitalize()
     return Entry(entry.at, entry.user.label if entry.user else "Backhaul", words, scrub(facts))
 

@@ -94,6 +94,12 @@ class Incident(models.Model):
         return provider_name(self.source_name)
 
     @property
+    def places(self) -> "models.QuerySet[Connection]":
+        """The connection, or all of the provider."""
+        where = Q(pk=self.connection_id) if self.connection_id is not None else Q(source_name=self.source_name)
+        return Connection.objects.filter(where)
+
+    @property
     def is_open(self) -> bool:
         return self.resolved_at is None
 
@@ -110,7 +116,7 @@ class IncidentEntry(models.Model):
         NOTED = "noted", "Note"
         ALERTED = "alerted", "Told by e-mail or webhook"
         ALERT_FAILED = "alert_failed", "Alert could not be sent"
-        RECOVERING = "recovering", "Sends succeed again"
+        RECOVERING = "recovering", "Seems over"
         RELAPSED = "relapsed", "Failures returned"
         RECOVERY = "recovery", "Recovery started"
         RESOLVED = "resolved", "Resolved"

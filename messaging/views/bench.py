@@ -27,7 +27,7 @@ def bench(request: PersonRequest, story: Story) -> dict[str, Any]:
     return {
         **context,
         "can_work": True,
-        "colleagues": [one for one in workbench.colleagues() if care is None or one.pk != care.owner_id],
+        "colleagues": [one for one in workbench.colleagues(message) if care is None or one.pk != care.owner_id],
         "related": related(story),
         "comparison": compare(story, *pair) if pair else None,
         "is_comparing": "compare" in request.GET,

@@ -30,7 +30,7 @@ MOST_RESULTS = 20
 MOST_WORDS, FEWEST_DIGITS = 6, 4
 # The same words to the same driver within this time are asked about once.
 TWICE_WITHIN = timedelta(minutes=2)
-TWICE = "You sent exactly this to {name} {seconds} s ago. Tick “Send it again” if you mean it."
+TWICE = "{who} sent exactly this to {name} {seconds} s ago. Tick “Send it again” if you mean it."
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -72,14 +72,20 @@ def _check(user: User, form: ComposeForm, driver: FleetUser) -> None:
         twin = _twin(user, driver, form.cleaned_data, timezone.now())
         if twin is not None:
             ago = max(0, int((timezone.now() - twin.occurred_at).total_seconds()))
-            form.add_error("is_confirmed", TWICE.format(name=driver.name, seconds=ago))
+            form.add_error("is_confirmed", TWICE.format(who=_who(user, twin), name=driver.name, seconds=ago))
+
+
+def _who(user: User, message: Message) -> str:
+    if message.author_id == user.pk:
+        return "You"
+    return message.author.label if message.author else message.sender_name or "Somebody"
 
 
 def _twin(user: User, driver: FleetUser, given: dict[str, Any], now: datetime) -> Message | None:
     """The same text to the same driver a moment ago, unless it is this very form, sent twice by an impatient click."""
     same = Message.objects.visible_to(user).filter(recipient=driver, direction="out", text=given["message_text"])
     recent = same.filter(occurred_at__gt=now - TWICE_WITHIN).exclude(client_token=given["client_token"])
-    return recent.exclude(state="cancelled").order_by("-occurred_at").first()
+    return recent.exclude(state="cancelled").select_related("author").order_by("-occurred_at").first()
 
 
 def _empty(request: PersonRequest) -> dict[str, Any]:

@@ -93,15 +93,15 @@ def _state_context(user: User, found: Incident, now: datetime) -> dict[str, Any]
         "entries": outages.timeline(user, found),
         "drivers": outages.hit_drivers(user, found),
         "can_act": can_act,
-        "people": _people() if can_act and found.is_open else [],
+        "people": _people(found) if can_act and found.is_open else [],
         "snoozes": list(incidents.SNOOZES.items()),
         "is_mine": found.owner_id == user.pk,
         "is_snoozed": found.snoozed_until is not None and found.snoozed_until > now,
     }
 
 
-def _people() -> list[tuple[str, str]]:
-    return [("", "Nobody"), *((str(one.pk), one.label) for one in access.caretakers())]
+def _people(incident: Incident) -> list[tuple[str, str]]:
+    return [("", "Nobody"), *((str(one.pk), one.label) for one in access.caretakers(incident.places))]
 
 
 @post_or_return
@@ -112,7 +112,7 @@ def incident_act(request: PersonRequest, uuid: UUID) -> HttpResponse:
         return SeeOther(found.get_absolute_url())
     if not access.can_care(request.user):
         raise PermissionDenied
-    form = IncidentForm(request.POST)
+    form = IncidentForm(found, request.POST)
     if not form.is_valid():
         return _page(request, found, form, status=422)
     action = form.cleaned_data["action"]

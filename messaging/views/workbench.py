@@ -43,7 +43,7 @@ def care(request: PersonRequest, uuid: UUID) -> HttpResponse:
     address = f"{found.get_absolute_url()}#team"
     if request.method != "POST":
         return SeeOther(address)
-    owner, is_known = _owner(request.user, request.POST.get("owner", ""))
+    owner, is_known = _owner(request.user, found, request.POST.get("owner", ""))
     if not is_known:
         flashes.error(request, STRANGER)
     elif not workbench.give(request.user, found, owner, seen=_number(request.POST.get("seen", ""))):
@@ -69,12 +69,12 @@ def _find(request: PersonRequest, uuid: UUID) -> Message:
     return found
 
 
-def _owner(user: User, word: str) -> tuple[User | None, bool]:
+def _owner(user: User, message: Message, word: str) -> tuple[User | None, bool]:
     """The person who is meant, nobody for "none"; and whether the word means anybody who may look after messages."""
     if word == "none":
         return None, True
     wanted = user.pk if word == "me" else _number(word)
-    owner = next((one for one in workbench.colleagues() if one.pk == wanted), None)
+    owner = next((one for one in workbench.colleagues(message) if one.pk == wanted), None)
     return owner, owner is not None
 
 

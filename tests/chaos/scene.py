@@ -30,7 +30,7 @@ LEASED = {"claimed", "posting"}
 STATES = "SELECT split_part(text, ' ', -1), state FROM messaging_message WHERE seq IS NOT NULL"
 # Long enough for a lease, the keeper's beat, the hastened looks, a loaded machine, and the 30 s after which the database ends
 # a transaction in whose middle a process froze.
-PATIENCE = 150.0
+PATIENCE = 75.0
 CLOSING = 10.0
 
 

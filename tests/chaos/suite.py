@@ -37,18 +37,20 @@ def pytest(file: str, *more: str) -> tuple[str, ...]:
 Stage = tuple[Part, ...]
 SAME: tuple[Stage, ...] = (
     (Part("events", pytest("flows/test_honest_events.py"), {"HONEST_EVENTS": "5000"}),),
-    (Part("instants", chaos("instants")), Part("restore", pytest("chaos/test_restore.py"), {"RESTORE_SENDS": "500"})),
     (Part("soak", chaos("soak")), Part("zombie", pytest("chaos/test_zombie.py"), {"ZOMBIE_TRIES": "50"})),
     (Part("mutants", chaos("mutants")),),
 )
+INSTANTS = Part("instants", chaos("instants"))
+RESTORE = Part("restore", pytest("chaos/test_restore.py"), {"RESTORE_SENDS": "500"})
 CI: tuple[Stage, ...] = (
     (Part("kill", kill(2000, 200, 20, 3)),),
-    (Part("gates", kill(300, 20, 2, 1, "gates")),),
+    (INSTANTS, RESTORE, Part("gates", kill(300, 20, 2, 1, "gates"))),
     *SAME,
 )
 LONG: tuple[Stage, ...] = (
     (Part("kill", kill(10_000, 1000, 100, 10)),),
     (Part("gates", kill(2000, 150, 15, 3, "gates")),),
+    (INSTANTS, RESTORE),
     *SAME,
     (Part("news", pytest("browser/test_news.py", "-s"), {"NEWS_CHANGES": "200"}),),
     (Part("model", pytest("messaging/test_state_machine.py"), {"MACHINE_EXAMPLES": "2000", "MACHINE_STEPS": "100"}),),

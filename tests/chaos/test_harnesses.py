@@ -1,4 +1,4 @@
-"""The chaos harnesses at a size for every day, with fixed seeds; `make chaos` runs them all at theirs."""
+"""The chaos harnesses at a size for every change, with fixed seeds (`make chaos-quick`); `make chaos` runs them all at theirs."""
 
 import json
 import subprocess
@@ -12,8 +12,6 @@ import pytest
 from tests.chaos import hasten, mutants, points
 from tests.stack import ROOT
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("workers")]
-
 
 def run(*arguments: str) -> dict[str, Any]:
     """The figures of a run without a breach."""
@@ -25,6 +23,8 @@ def run(*arguments: str) -> dict[str, Any]:
     return figures
 
 
+@pytest.mark.chaos
+@pytest.mark.processes
 def test_random_kills_lose_and_repeat_nothing() -> None:
     figures = run("kill", "--sends", "100", "--kills", "10", "--pauses", "1", "--stops", "1", "--seed", "3")
     assert figures["sends"] == 100
@@ -33,6 +33,8 @@ def test_random_kills_lose_and_repeat_nothing() -> None:
     assert figures["found_again"] == figures["ambiguous_but_accepted"] > 0
 
 
+@pytest.mark.chaos
+@pytest.mark.processes
 def test_a_death_at_a_named_instant_ends_as_the_table_says() -> None:
     """Some rows of each kind; `make chaos` plays them all."""
     wanted = ["row 4", "row 6", "row 8", "row 12", "row 17", "row 28"]

@@ -20,9 +20,9 @@ from tests.flows.test_two_workers import Workers, dsn, just_read, make_conversat
 from tests.stack import wait_for
 
 pytestmark = [
+    pytest.mark.chaos,
     pytest.mark.processes,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.xdist_group("workers"),
 ]
 S = MessageState
 SENDS = int(os.environ.get("RESTORE_SENDS", "60"))

@@ -18,9 +18,9 @@ from tests.messaging.conftest import mirrored_conversation
 from tests.stack import ROOT
 
 pytestmark = [
+    pytest.mark.chaos,
     pytest.mark.processes,
     pytest.mark.django_db(transaction=True),
-    pytest.mark.xdist_group("workers"),
 ]
 S = MessageState
 TRIES = int(os.environ.get("ZOMBIE_TRIES", "4"))

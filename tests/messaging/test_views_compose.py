@@ -125,6 +125,15 @@ def test_the_same_form_twice_makes_one_message(client_of: Any, mara: models.User
     assert models.Message.objects.count() == 1
 
 
+def test_the_same_text_of_a_colleague_is_asked_about_with_their_name(
+    client_of: Any, mara: models.User, fleet: models.Fleet, driver: models.FleetUser
+) -> None:
+    send(client_of(factories.UserFactory(first_name="Noor", last_name="Haddad", fleets=[fleet])), driver)
+    asked = send(client_of(mara), driver)
+    assert asked.status_code == 422
+    assert "Noor Haddad sent exactly this to Mei-Ling Wu" in asked.content.decode()
+
+
 def test_the_same_text_within_two_minutes_is_asked_about_once(
     client_of: Any, mara: models.User, driver: models.FleetUser
 ) -> None:

@@ -8,7 +8,7 @@ from django.db import connection as database
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from messaging import incidents, live, models
+from messaging import incidents, live, models, recovery
 from tests import factories
 from tests.messaging import test_incidents
 from tests.messaging.test_incidents import talks
@@ -281,6 +281,17 @@ def test_the_page_and_the_list_repaint_themselves(one: models.Incident, sol: mod
     assert "incident-note" not in poll(client, sol, "incidents", since, q=str(one.uuid))
     assert 'hx-target="#incidents"' in poll(client, sol, "incidents", since)
     assert "1 open incident" in poll(client, sol, "ops", since)
+
+
+def test_its_history_leads_to_the_recoveries_of_it(one: models.Incident, sol: models.User, client_of: Any) -> None:
+    made = recovery.freeze(sol, models.Message.objects.all(), timezone.now(), incident=one)
+    models.Message.objects.update(error_type="validation", response_status_code=422)
+    recovery.start(
+        recovery.freeze(sol, models.Message.objects.all(), timezone.now(), incident=one), sol, timezone.now()
+    )
+    page = page_of(client_of(sol), one.get_absolute_url())
+    kept = models.Recovery.objects.exclude(pk=made.pk).get()
+    assert f'<a href="{kept.get_absolute_url()}">See the recovery</a>' in page
 
 
 def test_operations_and_the_connection_lead_to_it(one: models.Incident, sol: models.User, client_of: Any) -> None:

@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from messaging import models, outbox, workbench
+from messaging.access import caretakers
 from messaging.catena.client import MESSAGES, CatenaClient
 from messaging.insight.comparing import chosen
 from messaging.insight.escalation import POST_PATH, curl, posted_body, without_phone
@@ -315,3 +316,18 @@ def test_the_page_costs_the_same_with_much_beside_it(
             factories.OperationLogFactory(operation=failed.operation)
             factories.UserFactory(role=models.Role.SUPPORT)
     assert costs[0] == costs[1] <= 12
+
+
+def test_only_who_sees_a_message_or_an_incident_can_be_given_it(
+    failed: models.Message, sol: models.User, ada: models.User, mara: models.User
+) -> None:
+    """An administrator who is neither superuser nor in a fleet of it would meet a page that does not exist."""
+    blind = factories.UserFactory(username="blind", role=models.Role.ADMINISTRATOR)
+    fleet = failed.connection.fleet
+    member = factories.UserFactory(username="member", role=models.Role.ADMINISTRATOR, fleets=[fleet])
+    able = {one.pk for one in (sol, ada, member)}
+    assert {one.pk for one in workbench.colleagues(failed)} == able
+    for place in ({"connection": failed.connection}, {"source_name": failed.connection.source_name}):
+        incident = models.Incident(**place)
+        assert {one.pk for one in caretakers(incident.places)} == able
+    assert not models.Message.objects.visible_to(blind).exists()
