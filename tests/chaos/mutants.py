@@ -230,6 +230,8 @@ def plant(mutant: Mutant, folder: Path) -> None:
 def _findings(mutant: Mutant, folder: Path, seed: int) -> list[str]:
     environment = {
         **os.environ, "CHAOS_CACHE": str(CACHE), "CHAOS_DROPS": json.dumps(mutant.drops), "PYTHONPATH": str(folder),
+        # What must be noticed is noticed by then; the state that a spoiled product never reaches is not worth more.
+        "CHAOS_PATIENCE": "35",
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-m", "tests.chaos", *mutant.harness, "--seed", str(seed)],

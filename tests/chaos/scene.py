@@ -4,6 +4,7 @@
 is released: it is the ordinary traffic that shows a listing to be fresh.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ LEASED = {"claimed", "posting"}
 STATES = "SELECT split_part(text, ' ', -1), state FROM messaging_message WHERE seq IS NOT NULL"
 # Long enough for a lease, the keeper's beat, the hastened looks, a loaded machine, and the 30 s after which the database ends
 # a transaction in whose middle a process froze.
-PATIENCE = 75.0
+PATIENCE = float(os.environ.get("CHAOS_PATIENCE", "75"))
 CLOSING = 10.0
 
 
