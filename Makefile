@@ -10,7 +10,7 @@ PORT ?= 8000
 
 help:
 	@echo "make demo    the whole product on this machine: prints an address and three log-ins (PORT=8100 for another port)"
-	@echo "make test    all tests, with coverage"
+	@echo "make test    all tests but the chaos ones, with coverage"
 	@echo "make check   format, lint, types, configuration and migrations"
 	@echo "make bench   what pages, sending, webhooks, a first import and the console cost"
 	@echo "make chaos   kills the product's own processes and its database, and judges what is left (chaos-quick: a twentieth;"

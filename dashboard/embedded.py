@@ -8,6 +8,7 @@ import atexit
 import fcntl
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 STARTING_SECONDS = 30
 LEAVING_SECONDS = 6
-ROOM = "max_connections = 300"
+SESSIONS = 300
 _held: dict[Path, str] = {}
 
 
@@ -100,9 +101,10 @@ def _hold(folder: Path) -> str:
 
 def _make_room(configuration: Path) -> None:
     """A worker keeps some twenty sessions: the usual hundred are used up by five of them. Holds from the next start."""
-    if ROOM not in configuration.read_text():
+    allowed = re.findall(r"^\s*max_connections\s*=?\s*(\d+)", configuration.read_text(errors="replace"), re.MULTILINE)
+    if not allowed or int(allowed[-1]) < SESSIONS:
         with configuration.open("a") as file:
-            file.write(f"{ROOM}\n")
+            file.write(f"\nmax_connections = {SESSIONS}\n")
 
 
 def _settle(folder: Path) -> None:

@@ -15,8 +15,8 @@ import psycopg
 from dashboard.embedded import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("messaging/migrations/*.py", "messaging/models/*.py", "requirements.txt")
-PREFIX = "template_"
+SOURCES = ("messaging/migrations/*.py", "messaging/models/*.py", "messaging/insight/*.py", "requirements.txt")
+PREFIX = "backhaul_for_tests_"
 
 
 def migrated(admin_dsn: str) -> str:
@@ -28,6 +28,8 @@ def migrated(admin_dsn: str) -> str:
                 "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [PREFIX]
             ).fetchall():
                 connection.execute(f'DROP DATABASE "{old}" WITH (FORCE)')
+            # Of a run that was killed while it made one
+            connection.execute(f'DROP DATABASE IF EXISTS "making_{name}" WITH (FORCE)')  # type: ignore[arg-type]
             connection.execute(f'CREATE DATABASE "making_{name}"')  # type: ignore[arg-type]
             _manage("migrate", DATABASE_URL=urlsplit(admin_dsn)._replace(path=f"/making_{name}").geturl())
             connection.execute(f'ALTER DATABASE "making_{name}" RENAME TO "{name}"')  # type: ignore[arg-type]
@@ -45,7 +47,8 @@ def collected() -> Path:
 
 def _digest(patterns: tuple[str, ...]) -> str:
     files = [path for pattern in patterns for path in sorted(ROOT.glob(pattern)) if path.is_file()]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+    read = b"".join(str(path.relative_to(ROOT)).encode() + path.read_bytes() for path in files)
+    return hashlib.sha256(read).hexdigest()[:12]
 
 
 def _lock(name: str) -> FileLock:

@@ -32,8 +32,9 @@ EMAIL, WEBHOOK = "e-mail", "webhook"
 # After the first and after the second try; there is no fourth.
 BACKOFF = (timedelta(minutes=1), timedelta(minutes=5))
 MOST_TRIES = len(BACKOFF) + 1
-# A worker that claimed an alert and was not heard of again has died: the alert is due again. Both ways together take less.
-CLAIMED_FOR = timedelta(minutes=2)
+# A worker that claimed an alert and was not heard of again has died: what it had not told is due again. Longer than any
+# mail server may take for one letter.
+CLAIMED_FOR = timedelta(minutes=10)
 # Of the whole exchange with the receiver of the webhook, however slowly it answers.
 WEBHOOK_SECONDS = 15.0
 # Hosts that may be told without https: this machine.
@@ -53,8 +54,8 @@ def tell_due(now: datetime) -> int:
     """Sends every alert that is due; answers how many were this worker's.
 
     An alert is claimed before anything is sent, so that no two workers send it. One whose worker dies in between is due
-    again two minutes later and may then be told twice, with a `try` above 1. A failure is noted in the timeline and tried
-    again, three times in all.
+    again ten minutes later: what went out at that moment may then be told twice, with a `try` above 1. A failure is noted
+    in the timeline and tried again, three times in all.
     """
     due = Incident.objects.open().filter(alert_due_at__lte=now).select_related("connection__fleet")
     return sum(_tell(incident, now) for incident in due)
@@ -64,14 +65,37 @@ def _tell(incident: Incident, now: datetime) -> bool:
     claimed = Incident.objects.open().filter(pk=incident.pk, alert_due_at=incident.alert_due_at)
     tries, claim = incident.alert_tries + 1, now + CLAIMED_FOR
     if tries > MOST_TRIES:  # its worker died each time
-        claimed.update(alert_due_at=None, alert_tries=0, alert_left=[])
+        _give_up(incident, now)
         return False
     if not claimed.update(alert_due_at=claim, alerted_at=now, alert_tries=tries):
         return False
     # What is no longer set up is not told.
-    results = {way: _send(way, incident, now) for way in incident.alert_left if way in ways()}
-    _note(incident, results, tries, claim, now)
+    left = [way for way in incident.alert_left if way in ways()]
+    problems: dict[str, str] = {}
+    for way in list(left):
+        problem = _send(way, incident, now)
+        if problem:
+            problems[way] = problem
+        else:
+            left.remove(way)
+            _told(incident, way, left, claim, now)
+    _note(incident, problems, tries, claim, now)
     return True
+
+
+def _give_up(incident: Incident, now: datetime) -> None:
+    with transaction.atomic():
+        still = Incident.objects.open().filter(pk=incident.pk, alert_due_at=incident.alert_due_at)
+        if still.update(alert_due_at=None, alert_tries=0, alert_left=[]):
+            enter(incident, Kind.ALERT_FAILED, now, "Each worker that tried ended meanwhile. Nobody is told.")
+            logger.error("The alert of incident %s was given up: each worker that tried ended", incident.uuid)
+
+
+def _told(incident: Incident, way: str, left: list[str], claim: datetime, now: datetime) -> None:
+    """Notes at once what went out, so that whoever goes on after a death does not send it again."""
+    with transaction.atomic():
+        enter(incident, Kind.ALERTED, now, f"By {way}.")
+        Incident.objects.open().filter(pk=incident.pk, alert_due_at=claim).update(alert_left=left)
 
 
 def _send(way: str, incident: Incident, now: datetime) -> str:
@@ -88,17 +112,14 @@ def _send(way: str, incident: Incident, now: datetime) -> str:
     return ""
 
 
-def _note(incident: Incident, results: Mapping[str, str], tries: int, claim: datetime, now: datetime) -> None:
-    """One line for each way; what failed is due again, unless this was the last try."""
-    left = [way for way, problem in results.items() if problem]
+def _note(incident: Incident, problems: Mapping[str, str], tries: int, claim: datetime, now: datetime) -> None:
+    """One line for each way that failed; it is due again, unless this was the last try."""
+    left = list(problems)
     is_over = tries >= MOST_TRIES
     with transaction.atomic():
-        for way, problem in results.items():
-            if problem:
-                end = "Nobody is told." if is_over else f"Tried again in {BACKOFF[tries - 1].seconds // 60} min."
-                enter(incident, Kind.ALERT_FAILED, now, f"By {way}: {problem}. {end}")
-            else:
-                enter(incident, Kind.ALERTED, now, f"By {way}.")
+        for way, problem in problems.items():
+            end = "Nobody is told." if is_over else f"Tried again in {BACKOFF[tries - 1].seconds // 60} min."
+            enter(incident, Kind.ALERT_FAILED, now, f"By {way}: {problem}. {end}")
         due = None if is_over or not left else now + BACKOFF[tries - 1]
         # Somebody resolved or claimed it meanwhile: then its time is not this worker's to set.
         Incident.objects.open().filter(pk=incident.pk, alert_due_at=claim).update(

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import Q
+from psycopg.errors import QueryCanceled
 
 from messaging.incidents.alerts import ways
-from messaging.incidents.failures import Cause, Group, accepted, accepted_since, figures, groups
+from messaging.incidents.failures import Cause, Figures, Group, accepted, accepted_since, figures, groups
 from messaging.incidents.timeline import counted, enter
 from messaging.models import Incident, IncidentEntry
 
@@ -36,10 +37,7 @@ def watch(now: datetime) -> None:
     found = groups(since, now)
     _open_new(found, since, now)
     for incident in Incident.objects.open():
-        try:
-            _follow(incident, found, now)
-        except DatabaseError:  # counting a very large one can take longer than a statement may
-            logger.exception("Incident %s could not be followed; the others are", incident.uuid)
+        _follow(incident, found, now)
 
 
 def _open_new(found: Sequence[Group], since: datetime, now: datetime) -> None:
@@ -163,8 +161,18 @@ def _is_of(group: Group, incident: Incident) -> bool:
 
 def _count(incident: Incident, last_at: datetime) -> None:
     """Brings the figures up to date. Writes only what differs: each write is news for every open page."""
-    known = (incident.failures, incident.drivers, incident.last_failed_at)
-    found = figures(incident, max(last_at, incident.last_failed_at))
+    known, last_at = (
+        (incident.failures, incident.drivers, incident.last_failed_at),
+        max(last_at, incident.last_failed_at),
+    )
+    try:
+        found = figures(incident, last_at)
+    except OperationalError as error:
+        if not isinstance(error.__cause__, QueryCanceled):
+            raise
+        # Its messages are those up to the last failure: that must be true although nobody can count them in time.
+        logger.warning("Incident %s is too large to be counted in time", incident.uuid)
+        found = Figures(incident.failures, incident.drivers, last_at)
     if found.last_failed_at is None or found == known:
         return
     Incident.objects.open().filter(pk=incident.pk).update(**found._asdict())

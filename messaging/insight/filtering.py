@@ -83,7 +83,7 @@ def read_filter(query: QueryDict, connections: Sequence[Connection]) -> Operatio
     `connections` are those that the person sees. A moment without a zone is one of the active time zone.
     """
     asked = {name: words_of(query, name) for name in NAMES}
-    slugs = {slug for one in connections for slug in (one.tsp_slug, one.source_name)}
+    slugs = {slug_of(one) for one in connections}
     return OperationFilter(
         status=_known(asked["status"], {word for word, _ in STATUS_CHOICES}),
         fleet_id={str(one.fleet.catena_id): one.fleet.pk for one in connections if one.fleet}.get(asked["fleet"]),

@@ -122,8 +122,8 @@ def _or_none(word: str) -> str | None:
 
 
 def provider_q(word: str) -> Q:
-    """Connections of the provider with this slug, or with this name of a source."""
-    return Q(tsp_slug=word) | Q(source_name=word)
+    """Connections of the provider with this slug."""
+    return Q(tsp_slug=word) | Q(tsp_slug="", source_name=word)
 
 
 def words_q(column: str, typed: str) -> Q:

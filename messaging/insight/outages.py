@@ -188,6 +188,8 @@ ENTRY_ICONS = {
     IncidentEntry.Kind.RECOVERY: ("refresh-cw", "wait"),
 }
 MOST_ENTRIES = 200
+# Its text is the address of the recovery, which is open to those who see every fleet and to its author.
+RECOVERY = IncidentEntry.Kind.RECOVERY
 # Its figures, and what was noted before it grew to the provider, reach beyond the fleets of those who do not see every fleet.
 FIGURED = frozenset(
     {IncidentEntry.Kind.OPENED, IncidentEntry.Kind.RELAPSED, IncidentEntry.Kind.WIDENED, IncidentEntry.Kind.NOTED}
@@ -196,7 +198,8 @@ FIGURED = frozenset(
 
 def timeline(user: User, incident: Incident) -> list[dict[str, Any]]:
     """What happened to it, newest first. What would tell of other fleets is left out for those who do not see them."""
-    is_cut = incident.connection_id is None and not sees_every_fleet(user)
+    sees_all = sees_every_fleet(user)
+    is_cut = incident.connection_id is None and not sees_all
     return [
         {
             "at": entry.at,
@@ -205,8 +208,8 @@ def timeline(user: User, incident: Incident) -> list[dict[str, Any]]:
             "icon": ENTRY_ICONS.get(IncidentEntry.Kind(entry.kind), ("circle-minus", "wait"))[0],
             "tone": ENTRY_ICONS.get(IncidentEntry.Kind(entry.kind), ("circle-minus", "wait"))[1],
             "who": entry.user.label if entry.user else "Backhaul",
-            "text": "" if is_cut and entry.kind in FIGURED else entry.text,
-            "url": entry.text if entry.kind == IncidentEntry.Kind.RECOVERY else "",
+            "text": "" if (is_cut and entry.kind in FIGURED) or entry.kind == RECOVERY else entry.text,
+            "url": entry.text if entry.kind == RECOVERY and (sees_all or entry.user_id == user.pk) else "",
         }
         for entry in incident.entries.select_related("user")[:MOST_ENTRIES]
     ]

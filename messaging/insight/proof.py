@@ -25,8 +25,8 @@ ACTIONS = {
     "note_added": "Wrote an internal note", "care_given": "Put it into somebody's care",
     "care_released": "Took it out of somebody's care", "test_send": "Sent it as a test of the connection",
 }  # fmt: skip
-# Facts of an entry that are the key of a person.
-PEOPLE = ("owner", "was")
+# Facts of these actions that are the key of a person; in others `was` is a state.
+PEOPLE, ABOUT_PEOPLE = ("owner", "was"), {"care_given", "care_released"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +136,15 @@ def _receipts(story: Story) -> Iterator[Entry]:
 
 def _audit(entries: list[AuditEntry]) -> list[Entry]:
     """With the names of the people whom an entry tells of by their keys. A query only when there are such."""
-    keys = {entry.detail.get(name) for entry in entries for name in PEOPLE} - {None}
+    given = [entry.detail.get(name) for entry in entries if entry.action in ABOUT_PEOPLE for name in PEOPLE]
+    keys = {key for key in given if isinstance(key, int)}
     people = {user.pk: user.label for user in User.objects.filter(pk__in=keys)} if keys else {}
     return [_audited(entry, people) for entry in entries]
 
 
 def _audited(entry: AuditEntry, people: dict[int, str]) -> Entry:
-    told = {name: people.get(value, value) if name in PEOPLE else value for name, value in entry.detail.items()}
+    named = people if entry.action in ABOUT_PEOPLE else {}
+    told = {name: named.get(value, value) if name in PEOPLE else value for name, value in entry.detail.items()}
     facts = "; ".join(f"{name}: {value}" for name, value in sorted(told.items()) if value not in ("", None))
     words = ACTIONS.get(entry.action) or entry.action.replace("_", " ").capitalize()
     return Entry(entry.at, entry.user.label if entry.user else "Backhaul", words, scrub(facts))

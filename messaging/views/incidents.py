@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 from messaging import access, incidents, live
 from messaging.forms import IncidentForm
 from messaging.insight import outages
-from messaging.insight.filtering import read_key, write_key
+from messaging.insight.filtering import read_key, slug_of, write_key
 from messaging.models import Incident, User
 from messaging.views.desk import SeeOther
 from messaging.views.person import PersonRequest
@@ -80,6 +80,8 @@ def _page(request: PersonRequest, found: Incident, form: IncidentForm | None = N
         "section": "operations",
         "view": "incidents",
         "q": str(found.uuid),
+        # A provider's name in the operations list; its connections may come from a source of another name.
+        "slug": slug_of(place) if (place := found.places.first()) else found.source_name,
     }
     return render(request, DETAIL, context, status=status)
 

@@ -232,9 +232,10 @@ def test_two_workers_tell_an_opening_once(connection: models.Connection, receive
     assert len(receiver.got) == 1
 
 
-def test_an_alert_whose_worker_died_is_told_by_another(
-    connection: models.Connection, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+def test_what_a_worker_had_not_told_when_it_died_is_told_by_another(
+    connection: models.Connection, settings: Any, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings.ALERT_EMAILS = ["desk@example.com"]
     one = opened(connection)
 
     def dies(*_: Any) -> None:
@@ -244,9 +245,9 @@ def test_an_alert_whose_worker_died_is_told_by_another(
         patched.setattr(alerts, "send_webhook", dies)
         with pytest.raises(SystemExit):
             incidents.tell_due(NOW)
-    assert [incidents.tell_due(NOW + timedelta(seconds=after)) for after in (60, 119, 120, 600)] == [0, 0, 1, 0]
-    assert json.loads(receiver.got[0][1])["try"] == 2
-    assert lines(one) == [(Kind.ALERTED, "By webhook.")]
+    assert [incidents.tell_due(NOW + timedelta(seconds=after)) for after in (60, 599, 600, 1300)] == [0, 0, 1, 0]
+    assert (len(mail.outbox), json.loads(receiver.got[0][1])["try"]) == (1, 2)
+    assert lines(one) == [(Kind.ALERTED, "By e-mail."), (Kind.ALERTED, "By webhook.")]
 
 
 def test_an_alert_that_kills_every_worker_is_given_up(
@@ -255,13 +256,16 @@ def test_an_alert_that_kills_every_worker_is_given_up(
     def dies(*_: Any) -> None:
         raise SystemExit
 
-    opened(connection)
+    one = opened(connection)
     monkeypatch.setattr(alerts, "send_webhook", dies)
     for hours in range(3):
         with pytest.raises(SystemExit):
             incidents.tell_due(NOW + timedelta(hours=hours))
     assert incidents.tell_due(NOW + timedelta(hours=3)) == 0
-    assert models.Incident.objects.get().alert_due_at is None
+    one.refresh_from_db()
+    assert (one.alert_due_at, lines(one)) == (
+        None, [(Kind.ALERT_FAILED, "Each worker that tried ended meanwhile. Nobody is told.")]
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from django.db import OperationalError
 from django.db import connection as database
 from django.utils import timezone
+from psycopg.errors import QueryCanceled
 
 from messaging import incidents, models
 from messaging.states import MessageState
@@ -122,7 +123,7 @@ def test_further_failures_are_counted(connection: models.Connection) -> None:
     assert (one.failures, one.drivers, one.last_failed_at) == (7, 4, later)
 
 
-def test_one_that_cannot_be_followed_keeps_no_other_from_its_figures(
+def test_one_that_cannot_be_counted_in_time_goes_on_to_its_last_failure_and_keeps_no_other_from_its_figures(
     connection: models.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(connection, 5, error_type="auth", response_status_code=401)
@@ -130,18 +131,20 @@ def test_one_that_cannot_be_followed_keeps_no_other_from_its_figures(
     incidents.watch(NOW)
     first, second = models.Incident.objects.order_by("id")
     watch = sys.modules["messaging.incidents.watch"]
-    real = watch._count
+    real = watch.figures
 
-    def too_slow(incident: models.Incident, last_at: datetime) -> None:
+    def too_slow(incident: models.Incident, until: datetime) -> Any:
         if incident.pk == first.pk:
-            raise OperationalError("canceling statement due to statement timeout")
-        real(incident, last_at)
+            raise OperationalError("canceling statement due to statement timeout") from QueryCanceled()
+        return real(incident, until)
 
-    monkeypatch.setattr(watch, "_count", too_slow)
-    fail(connection, 2, error_type="auth", response_status_code=401)
-    fail(connection, 2)
-    incidents.watch(NOW)
+    monkeypatch.setattr(watch, "figures", too_slow)
+    later = NOW + timedelta(minutes=1)
+    fail(connection, 2, later, error_type="auth", response_status_code=401)
+    fail(connection, 2, later)
+    incidents.watch(later)
     assert [models.Incident.objects.get(pk=one.pk).failures for one in (first, second)] == [5, 7]
+    assert {one.last_failed_at for one in models.Incident.objects.all()} == {later}
 
 
 def test_one_cause_on_two_connections_is_the_incident_of_the_provider(

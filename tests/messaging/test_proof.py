@@ -30,6 +30,7 @@ def failed(conversation: models.Conversation, mara: models.User, sol: models.Use
     models.Decision.objects.create(message=message, user=sol, kind=DecisionKind.SEND_AGAIN, reason="Driver has nothing")
     MessageNote.objects.create(message=message, author=sol, text="Provider says a week")
     AuditEntry.objects.create(message=message, user=sol, action="raw_revealed", detail={"attempt": 1})
+    AuditEntry.objects.create(message=message, user=None, action="operation_found", detail={"was": "unknown"})
     AuditEntry.objects.create(message=message, user=sol, action="care_given", detail={"owner": mara.pk, "was": None})
     AuditEntry.objects.create(message=message, user=None, action="something_new", detail={"key": "AKIA token=abc123"})
     return message
@@ -49,7 +50,7 @@ def test_a_dossier_tells_everything_that_is_known(failed: models.Message, sol: m
         "Decided: send again", "Driver has nothing", "Not sent: Catena could not be reached", "no route",
         "Attempt 1: failed, 503 Service unavailable, provider error", "Recipient device offline", "X-Request-Id: req-7c55",
         "Delivered", "Provider says a week", "Looked at the raw headers and bodies", "attempt: 1",
-        "Put it into somebody&#x27;s care", f"owner: {failed.author.label}", "Something new",
+        "Put it into somebody&#x27;s care", f"owner: {failed.author.label}", "was: unknown", "Something new",
         "Marked it as handled", "Called the driver",
     ):  # fmt: skip
         assert known in page, known

@@ -283,7 +283,9 @@ def test_the_page_and_the_list_repaint_themselves(one: models.Incident, sol: mod
     assert "1 open incident" in poll(client, sol, "ops", since)
 
 
-def test_its_history_leads_to_the_recoveries_of_it(one: models.Incident, sol: models.User, client_of: Any) -> None:
+def test_its_history_leads_those_who_may_see_them_to_its_recoveries(
+    one: models.Incident, sol: models.User, mara: models.User, client_of: Any
+) -> None:
     made = recovery.freeze(sol, models.Message.objects.all(), timezone.now(), incident=one)
     models.Message.objects.update(error_type="validation", response_status_code=422)
     recovery.start(
@@ -292,6 +294,7 @@ def test_its_history_leads_to_the_recoveries_of_it(one: models.Incident, sol: mo
     page = page_of(client_of(sol), one.get_absolute_url())
     kept = models.Recovery.objects.exclude(pk=made.pk).get()
     assert f'<a href="{kept.get_absolute_url()}">See the recovery</a>' in page
+    assert str(kept.uuid) not in page_of(client_of(mara), one.get_absolute_url())
 
 
 def test_operations_and_the_connection_lead_to_it(one: models.Incident, sol: models.User, client_of: Any) -> None:
