@@ -139,7 +139,7 @@ on("htmx:after:settle", ({ target }) => {
   // A countdown is no news.
   if (!target.matches?.(".row, .msg:not(:has([data-key=z])), [data-glow]") || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
   const tint = getComputedStyle(target).getPropertyValue("--accent-bg");
-  (target.firstElementChild ?? target).animate({ backgroundColor: [tint, ""] }, 1600);
+  ($(":scope > :not(span)", target) ?? target).animate({ backgroundColor: [tint, ""] }, 1600);
 });
 
 function sent(form) {
