@@ -239,10 +239,8 @@ def _ids(user: User, asked: str) -> dict[int, str]:
         "word": (header[1] if header else asked).strip("\"'`,;"),
         "user": user.pk,
     }
-    places, seen = (
-        [*(_PLACES_OF_UUID if found else ()), *_PLACES_OF_WORD],
-        visible_connections_sql(user, "v.connection_id"),
-    )
+    places = [*(_PLACES_OF_UUID if found else ()), *_PLACES_OF_WORD]
+    seen = visible_connections_sql(user, "v.connection_id")
     parts = " UNION ALL ".join(
         f"(SELECT v.id, {place} AS place FROM ({sql}) f(id) JOIN messaging_message v ON v.id = f.id"  # noqa: S608 (our own words)
         f" WHERE v.deleted_at IS NULL AND {seen} LIMIT {MOST_SHOWN})"

@@ -85,7 +85,6 @@ def installation(admin_dsn: str, name: str, found: Crowd) -> Iterator[tuple[str,
     """An empty, migrated database and the settings of a process that imports into it."""
     with new_database(admin_dsn, f"bench_{name}_{os.getpid()}") as dsn, TemporaryDirectory() as var:
         settings = environment(dsn, found.names, var)
-        subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], env=settings, cwd=ROOT, check=True)
         yield dsn, settings
 
 

@@ -101,7 +101,6 @@ def drain(admin_dsn: str, conversations: int, each: int) -> Drained:
     """Fills a database, lets one worker empty it and checks that each message came once and in order."""
     with upstream() as port, new_database(admin_dsn, f"bench_outbox_{os.getpid()}") as dsn, TemporaryDirectory() as var:
         settings = environment(dsn, port, var)
-        subprocess.run([sys.executable, "manage.py", "migrate", "--verbosity", "0"], env=settings, cwd=ROOT, check=True)
         queue.build(dsn, conversations, each)
         with psycopg.connect(dsn, autocommit=True) as connection:
             put_off_sweeps(connection)

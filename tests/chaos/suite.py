@@ -33,16 +33,16 @@ def pytest(file: str, *more: str) -> tuple[str, ...]:
     return ("pytest", "-q", "-p", "no:cacheprovider", f"tests/{file}", *more)
 
 
+def events(count: int) -> Part:
+    return Part("events", pytest("flows/test_honest_events.py"), {"HONEST_EVENTS": str(count)})
+
+
 # A stage is what runs side by side: two of its parts that wait more than they work, or one that needs both processors.
 Stage = tuple[Part, ...]
 SAME: tuple[Stage, ...] = (
     (Part("soak", chaos("soak")), Part("zombie", pytest("chaos/test_zombie.py"), {"ZOMBIE_TRIES": "50"})),
     (Part("mutants", chaos("mutants")),),
 )
-
-
-def events(count: int) -> Part:
-    return Part("events", pytest("flows/test_honest_events.py"), {"HONEST_EVENTS": str(count)})
 
 
 INSTANTS = Part("instants", chaos("instants"))

@@ -16,7 +16,7 @@ from tests.stack import ROOT
 def run(*arguments: str) -> dict[str, Any]:
     """The figures of a run without a breach."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.chaos", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=500
+        [sys.executable, "-m", "tests.chaos", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
     figures: dict[str, Any] = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
