@@ -24,7 +24,7 @@ demo: $(VENV)/.for-running
 	@exec $(PYTHON) manage.py demo --port $(PORT)
 
 test: $(VENV)/.for-tests
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup --cov --cov-report term --durations 10 -m "not chaos"
+	@$(PYTHON) -m pytest -n 3 --dist loadgroup --cov --cov-report term --durations 10 -m "not chaos"
 
 check: $(VENV)/.for-tests
 	$(PYTHON) -m ruff format --check .
@@ -40,7 +40,7 @@ bench: $(VENV)/.for-tests
 
 # Beside other tests neither would keep to its times.
 chaos-quick: $(VENV)/.for-tests
-	@$(PYTHON) -m pytest -m chaos tests/chaos
+	@$(PYTHON) -m pytest -m chaos tests/chaos tests/flows
 
 chaos: $(VENV)/.for-tests
 	@$(PYTHON) -m tests.chaos ci $(if $(SEED),--seed $(SEED))

@@ -8,8 +8,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from messaging.simulator import Fault
 from tests.browser.conftest import sign_in
-from tests.browser.test_failures import bubble, shoot, take_care_of_everything
-from tests.browser.test_looks import violations
+from tests.browser.judging import faults, photograph
+from tests.browser.test_failures import bubble, take_care_of_everything
 from tests.browser.test_main_job import END, count_loads, healthy_conversation, write
 from tests.stack import Stack, wait_for
 
@@ -61,20 +61,6 @@ def open_decision(page: Page, address: str, text: str) -> None:
     expect(page.get_by_role("heading", name="What is known")).to_be_visible()
 
 
-def accessibility(page: Page, name: str) -> list[str]:
-    """What axe finds in both themes, and whether a phone must scroll sideways."""
-    found = []
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        found += violations(page, f"{name} {scheme}")
-    page.set_viewport_size({"width": 320, "height": 900})
-    if page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") > 0:
-        found.append(f"{name}: too wide at 320 px")
-    page.set_viewport_size({"width": 1440, "height": 900})
-    page.emulate_media(color_scheme="light")
-    return found
-
-
 def decide(page: Page, verdict: str, reason: str) -> None:
     page.get_by_role("radio", name=verdict).check()
     page.get_by_label("Why?").fill(reason)
@@ -87,7 +73,7 @@ def test_a_lost_answer_is_found_and_becomes_accepted_while_the_page_is_open(page
     text = "The bridge is open again #lost-answer"
     write(page, text)
     expect(bubble(page, text)).to_contain_text("It may have been sent; checking", timeout=END)
-    shoot(page, "checking")
+    photograph(page, "checking")
     expect(bubble(page, text).first).to_contain_text(TAKEN, timeout=END)
     # The provider's own record of it may stand beside it until Catena says that it is the same.
     expect(bubble(page, text)).to_have_count(1, timeout=END)
@@ -105,16 +91,16 @@ def test_of_two_who_decide_at_once_one_does_and_the_other_is_told(people: dict[s
     expect(bubble(mara, behind)).to_contain_text("Waits for the message before it, which needs a decision")
     expect(mara.locator("#composer-waits")).to_contain_text("What you send now waits")
     assert loads == []
-    shoot(mara, "needs-you")
-    assert accessibility(mara, "conversation") == []
+    photograph(mara, "needs-you")
+    assert faults(mara, "conversation") == []
 
     verdicts = {"mara": ("Leave it unsent", "He is on the other road"), "sol": ("It was sent", "He says so")}
     for name, verdict in verdicts.items():
         open_decision(people[name], address, text)
         expect(people[name].get_by_role("radio", checked=True)).to_have_count(0)
         decide(people[name], *verdict)
-    shoot(mara, "decide")
-    assert accessibility(mara, "decide") == []
+    photograph(mara, "decide")
+    assert faults(mara, "decide") == []
     for one in people.values():
         one.get_by_role("button", name="Decide").click(no_wait_after=True)
     ((first, _, reason),) = wait_for(lambda: stack.rows(DECISIONS, text))
@@ -124,13 +110,13 @@ def test_of_two_who_decide_at_once_one_does_and_the_other_is_told(people: dict[s
     told = re.compile(rf"has decided at \d\d:\d\d:\d\d: .+ Reason: {reason}")
     expect(people[second].locator("#errors")).to_contain_text(told)
     expect(people[second].get_by_label("Your words")).to_have_value(verdicts[second][1])
-    shoot(people[second], "told")
-    assert accessibility(people[second], "told") == []
+    photograph(people[second], "told")
+    assert faults(people[second], "told") == []
     assert (len(stack.rows(DECISIONS, text)), stack.rows(ATTEMPTS, text)) == (1, [(1,)])
     mara.goto(address)
     expect(bubble(mara, text)).to_contain_text(re.compile("Left unsent by|Marked as sent by"))
     expect(bubble(mara, behind).first).to_contain_text(TAKEN, timeout=END)
-    shoot(mara, "decided")
+    photograph(mara, "decided")
 
 
 def test_a_half_typed_reason_stays_when_a_colleague_was_first(people: dict[str, Page], stack: Stack) -> None:
@@ -151,7 +137,7 @@ def test_a_half_typed_reason_stays_when_a_colleague_was_first(people: dict[str, 
     expect(reason).to_be_focused()
     reason.press_sequentially(" agrees")
     expect(reason).to_have_value("I called, and he agrees")
-    shoot(mara, "moved")
+    photograph(mara, "moved")
     assert loads == []
     mara.get_by_role("radio", name="It was sent").check()
     mara.get_by_role("button", name="Decide").click()

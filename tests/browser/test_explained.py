@@ -1,11 +1,11 @@
 """A failure explained in the browser: the card, its step, the dossier on paper, the file; in both themes and on a phone."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import sign_in
-from tests.browser.test_failures import shoot, take_care_of_everything, wait_until_failed
+from tests.browser.judging import faults, lenient, photograph
+from tests.browser.test_failures import take_care_of_everything, wait_until_failed
 from tests.browser.test_main_job import healthy_conversation, write
 from tests.stack import Stack
 
@@ -30,15 +30,15 @@ def test_a_bubble_leads_to_the_card_and_the_card_to_the_next_step(page: Page, st
     page.reload()
     bubble = page.locator("#thread-items .msg-out").filter(has_text=text)
     expect(bubble).to_contain_text("has no device for messages")
-    shoot(page, "bubble")
+    photograph(page, "bubble")
     bubble.get_by_role("link", name="What to do").click()
     card = page.get_by_role("region", name="has no device for messages")
     expect(card).to_be_visible()
     expect(card).to_contain_text("Would fail again")
-    shoot(page, "card")
+    photograph(page, "card")
     page.goto(f"{address}dossier/")
     expect(page.get_by_role("heading", name="Every attempt")).to_be_visible()
-    shoot(page, "dossier")
+    photograph(page, "dossier")
     page.emulate_media(media="print")
     for hidden in (page.locator(".side"), page.locator(".actions").first, page.locator("#own")):
         expect(hidden).to_be_hidden()
@@ -53,7 +53,7 @@ def test_support_exports_what_the_filter_finds(page: Page, stack: Stack) -> None
     page.context.clear_cookies()
     sign_in(page, "sol")
     page.goto("/ops/?status=failed")
-    shoot(page, "operations")
+    photograph(page, "operations")
     with page.expect_download() as download:
         page.get_by_role("button", name="Export as CSV").click()
     body = download.value.path().read_text(encoding="utf-8-sig")
@@ -65,33 +65,28 @@ def test_support_exports_what_the_filter_finds(page: Page, stack: Stack) -> None
 def test_the_worklist_and_the_panel_look_right(page: Page, stack: Stack) -> None:
     sign_in(page, "ada")
     page.goto("/ops/unexplained/")
-    shoot(page, "unexplained")
+    photograph(page, "unexplained")
     page.goto("/admin/messaging/explanation/")
-    shoot(page, "panel-list")
+    photograph(page, "panel-list")
     page.goto("/admin/messaging/explanation/add/?error_type=validation&words=device")
     page.get_by_label("Title").fill("No device")
     page.get_by_role("button", name="Preview").click()
     expect(page.get_by_text("Speaks for")).to_be_visible()
     expect(page.get_by_label("Title")).to_have_value("No device")
-    shoot(page, "panel-preview")
+    photograph(page, "panel-preview")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_and_nothing_scrolls_sideways(browser: Browser, stack: Stack, theme: str) -> None:
-    context = browser.new_context(base_url=stack.url, bypass_csp=True, color_scheme=theme)
+def test_axe_finds_nothing_and_nothing_scrolls_sideways(browser: Browser, stack: Stack) -> None:
+    context = lenient(browser, stack)
     page = context.new_page()
     sign_in(page, "mara")
-    address = fail(page, stack, f"Bay nine in the {theme} #fail-network")
+    address = fail(page, stack, "Bay nine in the dark #fail-network")
     page.context.clear_cookies()
     sign_in(page, "sol")
     found = []
     for place in (address, f"{address}dossier/", "/ops/unexplained/", "/ops/?status=failed"):
         page.goto(place)
-        found += [f"{place}: {rule['id']}" for rule in Axe().run(page).response["violations"]]
-        for width in (320, 768, 1440):
-            page.set_viewport_size({"width": width, "height": 900})
-            over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            found += [f"{place}: {over} px too wide at {width} px"] if over > 0 else []
+        found += faults(page, place)
     context.close()
     take_care_of_everything(stack)
     assert found == []

@@ -1,14 +1,13 @@
 """A failure reaches its author wherever they are, stays until somebody takes care of it, and is sent again once."""
 
-import os
 import re
 import time
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import sign_in
+from tests.browser.judging import photograph
 from tests.browser.test_main_job import END, count_loads, healthy_conversation, write
 from tests.stack import Stack, wait_for
 
@@ -34,21 +33,6 @@ def wait_until_failed(stack: Stack, text: str) -> None:
     wait_for(lambda: stack.rows(STATE, text) == [("failed",)])
 
 
-def shoot(page: Page, name: str) -> None:
-    """Both themes and a phone, when somebody wants to look (SCREENSHOTS names a folder)."""
-    folder = os.environ.get("SCREENSHOTS")
-    if not folder:
-        return
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        for width in (1440, 390):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.screenshot(path=str(Path(folder) / f"{name}-{scheme}-{width}.png"))
-    page.emulate_media(color_scheme="light")
-    page.set_viewport_size({"width": 1440, "height": 900})
-
-
 def test_a_failure_of_mine_reaches_me_on_another_page_and_outlives_my_session(page: Page, stack: Stack) -> None:
     take_care_of_everything(stack)
     sign_in(page, "mara")
@@ -67,7 +51,7 @@ def test_a_failure_of_mine_reaches_me_on_another_page_and_outlives_my_session(pa
     expect(told).to_contain_text("Failed", timeout=WITHIN_MS)
     assert time.monotonic() - known < WITHIN_MS / 1000
     assert loads == []
-    shoot(page, "told-elsewhere")
+    photograph(page, "told-elsewhere")
 
     page.locator("header").get_by_role("button", name="Log out").click()
     page.wait_for_url(re.compile("/login/"))
@@ -79,17 +63,17 @@ def test_a_failure_of_mine_reaches_me_on_another_page_and_outlives_my_session(pa
     expect(page.get_by_role("button", name="Send again")).to_be_visible()
     page.get_by_role("link", name="Open conversation").click()
     expect(bubble(page, text)).to_contain_text("Failed")
-    shoot(page, "failed-in-thread")
+    photograph(page, "failed-in-thread")
 
     bubble(page, text).locator("summary", has_text="Mark as handled").click()
     # It unfolds beneath the last message, where it must be in sight.
     expect(bubble(page, text).get_by_role("button", name="Mark as handled")).to_be_in_viewport(ratio=1)
     bubble(page, text).get_by_label("What was done?").fill("Called the driver")
-    shoot(page, "note")
+    photograph(page, "note")
     bubble(page, text).get_by_role("button", name="Mark as handled").click()
     expect(bubble(page, text)).to_contain_text("Called the driver")
     expect(told).to_have_count(0, timeout=WITHIN_MS)
-    shoot(page, "handled")
+    photograph(page, "handled")
 
 
 def test_a_failure_that_may_have_arrived_is_sent_again_once_by_one_of_two(
@@ -111,7 +95,7 @@ def test_a_failure_that_may_have_arrived_is_sent_again_once_by_one_of_two(
         bubble(one, text).first.get_by_role("button", name="Send again").click()
         expect(one.get_by_text("The driver may have it")).to_be_visible()
         expect(one.get_by_role("checkbox", name="Send it again")).to_be_focused()
-    shoot(page, "question")
+    photograph(page, "question")
     assert stack.rows("SELECT count(*) FROM messaging_message WHERE text = %s", text) == [(1,)]
     for one in (page, other):
         question = one.locator("[id^=ask-]")
@@ -122,19 +106,19 @@ def test_a_failure_that_may_have_arrived_is_sent_again_once_by_one_of_two(
     # The note is no part of the bubble, which the page has repainted by now.
     expect(other.locator("[id^=said-]")).to_contain_text("It is not sent twice")
     expect(page.locator("[id^=said-]")).to_have_count(0)
-    shoot(other, "not-twice")
+    photograph(other, "not-twice")
     expect(first).to_contain_text("Sent again by you")
     expect(bubble(page, text)).to_have_count(2)
     expect(bubble(page, text).last).to_contain_text("Repeats the message of")
     assert stack.rows("SELECT count(*) FROM messaging_message WHERE text = %s", text) == [(2,)]
     expect(bubble(page, text).last.get_by_role("button", name="Send again")).to_be_visible(timeout=END)
-    shoot(page, "resent")
+    photograph(page, "resent")
     bubble(page, text).last.hover()
     bubble(page, text).last.get_by_role("link", name="Details").click()
-    shoot(page, "message-page")
+    photograph(page, "message-page")
     page.get_by_role("button", name="Send again").click()
     expect(page.get_by_role("heading", name="Send again to")).to_be_visible()
-    shoot(page, "question-page")
+    photograph(page, "question-page")
     page.get_by_role("checkbox").check()
     page.get_by_role("button", name="Send again").click()
     page.wait_for_url(re.compile("/m/[^/]+/$"))

@@ -1,16 +1,15 @@
 """Every page, both themes, three widths: no accessibility violation, no sideways scroll, small first view."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 from tests.browser.conftest import sign_in
+from tests.browser.judging import faults, lenient
 from tests.browser.test_main_job import healthy_conversation
 from tests.stack import Stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes]
 FIRST_VIEW_BYTES = 75_000
-WIDTHS = (320, 768, 1440)
 
 
 def pages(stack: Stack) -> dict[str, str]:
@@ -33,33 +32,17 @@ def pages(stack: Stack) -> dict[str, str]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_and_no_page_scrolls_sideways(browser: Browser, stack: Stack, theme: str) -> None:
-    # axe injects its script, which our policy forbids: this one context sets the policy aside.
-    context = browser.new_context(base_url=stack.url, bypass_csp=True, color_scheme=theme)
+def test_axe_finds_nothing_and_no_page_scrolls_sideways(browser: Browser, stack: Stack) -> None:
+    context = lenient(browser, stack)
     page = context.new_page()
-    found: list[str] = []
     page.goto("/login/")
-    found += violations(page, f"login {theme}")
+    found = faults(page, "login")
     sign_in(page, "sol")
     for name, address in pages(stack).items():
         page.goto(address)
-        found += violations(page, f"{name} {theme}")
-        for width in WIDTHS:
-            page.set_viewport_size({"width": width, "height": 900})
-            overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            if overflow > 0:
-                found.append(f"{name} {theme}: {overflow} px too wide at {width} px")
+        found += faults(page, name)
     context.close()
     assert found == []
-
-
-def violations(page: Page, name: str) -> list[str]:
-    results = Axe().run(page)
-    return [
-        f"{name}: {rule['id']} at {[node['target'] for node in rule['nodes']][:3]}"
-        for rule in results.response["violations"]
-    ]
 
 
 def test_the_first_view_is_light(browser: Browser, stack: Stack) -> None:

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import sign_in
-from tests.browser.test_failures import shoot
+from tests.browser.judging import photograph
 from tests.browser.test_main_job import END, healthy_conversation, write
 from tests.stack import Stack, wait_for
 
@@ -181,7 +181,7 @@ def test_a_reply_that_was_overtaken_waits_until_the_new_lines_were_read(browser:
         expect(notice).to_contain_text("The south gate is closed, go north")
         expect(box).to_have_value(text)
         expect(page.locator("#errors")).to_be_focused()
-        shoot(page, "meanwhile")
+        photograph(page, "meanwhile")
         assert stack.rows("SELECT 1 FROM messaging_message WHERE text = %s", text) == []
         page.unroute(poll)
         page.get_by_role("button", name="Send", exact=True).click()

@@ -1,16 +1,14 @@
 """Bulk recovery and the test send as a person meets them, and how their pages look."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import sign_in
+from tests.browser.judging import faults, lenient
 from tests.browser.test_failures import wait_until_failed
-from tests.browser.test_looks import WIDTHS, violations
 from tests.browser.test_main_job import healthy_conversation, write
 from tests.stack import Stack
 
@@ -73,11 +71,9 @@ def test_a_test_message_shows_its_answer_without_a_reload(page: Page, stack: Sta
     expect(page.get_by_text("Answered after")).to_be_visible(timeout=20_000)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_pages_have_no_fault_and_never_scroll_sideways(
-    browser: Browser, stack: Stack, theme: str, failure: str
-) -> None:
-    context = browser.new_context(base_url=stack.url, bypass_csp=True, color_scheme=theme)
+@pytest.mark.usefixtures("failure")
+def test_the_pages_have_no_fault_and_never_scroll_sideways(browser: Browser, stack: Stack) -> None:
+    context = lenient(browser, stack)
     page = context.new_page()
     sign_in(page, "sol")
     pages: dict[str, Callable[[], object]] = {
@@ -88,14 +84,8 @@ def test_the_pages_have_no_fault_and_never_scroll_sideways(
     }
     found: list[str] = []
     for name, go in pages.items():
-        page.set_viewport_size({"width": 1440, "height": 900})
         go()
-        found += violations(page, f"{name} {theme}")
-        for width in (*WIDTHS, 390):
-            page.set_viewport_size({"width": width, "height": 900})
-            overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            found += [f"{name} {theme}: {overflow} px too wide at {width} px"] if overflow > 0 else []
-            _photograph(page, f"{name}-{theme}-{width}".replace(" ", "-"))
+        found += faults(page, name)
     context.close()
     assert found == []
 
@@ -109,10 +99,3 @@ def test_all_of_it_works_without_script(browser: Browser, stack: Stack, failure:
     page.locator(".recovery-lines a").first.click()
     expect(page.get_by_role("link", name="Show all")).to_be_visible()
     context.close()
-
-
-def _photograph(page: Page, name: str) -> None:
-    folder = os.environ.get("SCREENSHOTS")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)

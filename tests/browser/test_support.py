@@ -7,7 +7,8 @@ from playwright.sync_api import Page, expect
 
 from messaging.simulator.faults import Fault
 from tests.browser.conftest import sign_in
-from tests.browser.test_failures import shoot, take_care_of_everything
+from tests.browser.judging import photograph
+from tests.browser.test_failures import take_care_of_everything
 from tests.browser.test_main_job import END, healthy_conversation, write
 from tests.stack import Stack, wait_for
 
@@ -56,7 +57,7 @@ def test_support_goes_from_a_request_id_to_an_accepted_message_with_the_keyboard
     expect(page.get_by_role("searchbox")).to_be_focused()
     page.keyboard.type(request_id)
     expect(page.get_by_role("status").filter(has_text="1 found.")).to_be_visible()
-    shoot(page, "search-id")
+    photograph(page, "search-id")
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile("/m/[^/]+/$"))
     expect(page.get_by_text(text).first).to_be_visible()
@@ -74,7 +75,7 @@ def test_support_goes_from_a_request_id_to_an_accepted_message_with_the_keyboard
     expect(table).to_contain_text(request_id)
     expect(table.get_by_role("row").filter(has_text="x-request-id")).to_contain_text("Changed:")
     expect(table.get_by_role("row").filter(has_text="Kind of error")).to_have_class("is-same")
-    shoot(page, "compare")
+    photograph(page, "compare")
 
     tab_to(page, "#curl > summary")
     page.keyboard.press("Enter")
@@ -119,5 +120,5 @@ def test_a_note_an_owner_and_a_reveal_need_no_script(page: Page, stack: Stack) -
     expect(bare.locator(".care")).to_contain_text("looks after this")
     bare.get_by_role("button", name="Reveal").click()
     expect(bare.locator("#raw")).to_contain_text('"message_text"')
-    shoot(bare, "tools")
+    photograph(bare, "tools")
     plain.close()

@@ -37,28 +37,26 @@ def events(count: int) -> Part:
     return Part("events", pytest("flows/test_honest_events.py"), {"HONEST_EVENTS": str(count)})
 
 
-# A stage is what runs side by side: two of its parts that wait more than they work, or one that needs both processors.
+# A stage is what runs side by side: parts that wait more than they work, or one that needs both processors.
 Stage = tuple[Part, ...]
-SAME: tuple[Stage, ...] = (
-    (Part("soak", chaos("soak")), Part("zombie", pytest("chaos/test_zombie.py"), {"ZOMBIE_TRIES": "50"})),
-    (Part("mutants", chaos("mutants")),),
-)
-
-
+SOAK = Part("soak", chaos("soak"))
+ZOMBIE = Part("zombie", pytest("chaos/test_zombie.py"), {"ZOMBIE_TRIES": "50"})
+MUTANTS = Part("mutants", chaos("mutants"))
 INSTANTS = Part("instants", chaos("instants"))
 RESTORE = Part("restore", pytest("chaos/test_restore.py"), {"RESTORE_SENDS": "500"})
 CI: tuple[Stage, ...] = (
     (Part("kill", kill(2000, 200, 20, 3)),),
-    (INSTANTS, RESTORE, Part("gates", kill(300, 20, 2, 1, "gates"))),
-    (events(2000),),
-    *SAME,
+    (INSTANTS, RESTORE, Part("gates", kill(200, 14, 2, 1, "gates"))),
+    (SOAK, ZOMBIE, events(1000)),
+    (MUTANTS,),
 )
 LONG: tuple[Stage, ...] = (
     (Part("kill", kill(10_000, 1000, 100, 10)),),
     (Part("gates", kill(2000, 150, 15, 3, "gates")),),
     (INSTANTS, RESTORE),
     (events(5000),),
-    *SAME,
+    (SOAK, ZOMBIE),
+    (MUTANTS,),
     (Part("news", pytest("browser/test_news.py", "-s"), {"NEWS_CHANGES": "200"}),),
     (Part("model", pytest("messaging/test_state_machine.py"), {"MACHINE_EXAMPLES": "2000", "MACHINE_STEPS": "100"}),),
 )

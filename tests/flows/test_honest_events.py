@@ -213,6 +213,7 @@ def settle(world: World, couriers: Couriers, known: set[str]) -> None:
     assert differences(world, known)[:10] == []
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize(
     ("enough", "sweep_seconds", "lost"),
     [

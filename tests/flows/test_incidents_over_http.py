@@ -16,7 +16,8 @@ from tests.messaging.conftest import catena, catena_client
 
 __all__ = ["catena", "catena_client"]
 
-pytestmark = pytest.mark.django_db
+# In one long transaction every update would make the next read slower.
+pytestmark = pytest.mark.django_db(transaction=True)
 FAILURES = int(os.environ.get("OUTAGE_FAILURES", "200"))
 CAUSES = (
     {"error_type": "tsp", "status": 503, "details": "Upstream unavailable, incident 8fa21c"},

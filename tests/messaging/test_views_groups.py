@@ -70,6 +70,7 @@ def test_a_withdrawn_one_is_gone_from_the_thread(shown: models.Message, client: 
     assert f'id="m-{shown.uuid}"' not in body
 
 
+@pytest.mark.django_db(transaction=True)
 def test_an_open_thread_hears_of_it(conversation: models.Conversation, client: Client, mara: models.User) -> None:
     page = client.get(conversation.get_absolute_url()).content.decode()
     poll = page.split('id="live"')[1].split('hx-get="')[1].split('"')[0].replace("&amp;", "&")
