@@ -57,8 +57,7 @@ def give(user: User, message: Message, owner: User | None, *, seen: int | None) 
 
 def colleagues(message: Message) -> list[User]:
     """Those who may look after the message and see it, by name. One query."""
-    able = caretakers(Connection.objects.filter(pk=message.connection_id))
-    return sorted(able, key=lambda user: user.label.casefold())
+    return list(caretakers(Connection.objects.filter(pk=message.connection_id)))
 
 
 def care_of(message: Message) -> MessageCare | None:

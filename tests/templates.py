@@ -17,6 +17,7 @@ from dashboard.embedded import FileLock
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("messaging/migrations/*.py", "messaging/models/*.py", "messaging/insight/*.py", "requirements.txt")
 PREFIX = "backhaul_for_tests_"
+CACHE = ROOT / "var" / "for-tests"
 
 
 def migrated(admin_dsn: str) -> str:
@@ -36,10 +37,10 @@ def migrated(admin_dsn: str) -> str:
     return name
 
 
-def collected() -> Path:
-    """A folder with the collected static files."""
-    folder = ROOT / "var" / "for-tests" / _digest(("static/**/*", "requirements.txt"))
-    with _lock("static"):
+def collected(cache: Path = CACHE) -> Path:
+    """A folder with the collected static files, kept in `cache`, which copies of this tree may share."""
+    folder = cache / _digest(("static/**/*", "requirements.txt"))
+    with _lock("static", cache):
         if not (folder / "static" / "staticfiles.json").exists():
             _manage("collectstatic", "--noinput", DATABASE_URL="postgresql://unused/unused", VAR_DIR=str(folder))
     return folder / "static"
@@ -51,11 +52,10 @@ def _digest(patterns: tuple[str, ...]) -> str:
     return hashlib.sha256(read).hexdigest()[:12]
 
 
-def _lock(name: str) -> FileLock:
+def _lock(name: str, cache: Path = CACHE) -> FileLock:
     """Several runs and several workers of one run begin at the same moment."""
-    folder = ROOT / "var" / "for-tests"
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{name}.lock")
+    cache.mkdir(parents=True, exist_ok=True)
+    return FileLock(cache / f"{name}.lock")
 
 
 def _manage(*arguments: str, **settings: str) -> None:

@@ -11,12 +11,14 @@ from messaging.incidents.care import (
     snooze,
     snoozed_until,
 )
+from messaging.incidents.failures import affected
 from messaging.incidents.watch import watch
 
 __all__ = [
     "LONGEST_NOTE",
     "SNOOZES",
     "acknowledge",
+    "affected",
     "give",
     "note",
     "resolve",

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from messaging import live, recovery
+from messaging import incidents, live, recovery
 from messaging.insight import recoveries as told
 from messaging.insight.filtering import (
     LONGEST_QUERY,
@@ -96,17 +96,8 @@ def _incident(user: User, key: str) -> Incident | None:
 
 
 def _of_incident(user: User, incident: Incident) -> "QuerySet[Message]":
-    """Its messages, by what an incident says of itself: cause, place and time."""
-    where = (
-        Q(connection=incident.connection_id)
-        if incident.connection_id
-        else Q(connection__source_name=incident.source_name)
-    )
-    return Message.objects.visible_to(user).filter(
-        where, direction=Direction.OUT, error_type=incident.error_type,
-        response_status_code=incident.response_status_code, settled_at__gte=incident.first_failed_at,
-        settled_at__lte=incident.last_failed_at,
-    )  # fmt: skip
+    """Its messages, as the incident itself counts them."""
+    return Message.objects.visible_to(user).filter(incidents.affected(incident), direction=Direction.OUT)
 
 
 @require_safe

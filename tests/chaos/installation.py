@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from dashboard.embedded import FileLock
+from tests import templates
 from tests.chaos.server import Server
 from tests.stack import ROOT, free_port
 
@@ -252,7 +252,7 @@ class Installation:
             raise RuntimeError(f"no migration:\n{done.stdout}{done.stderr}")
         self.server.execute(TEMPLATE, json.loads(os.environ.get("CHAOS_DROPS", "[]")))
         (self.folder / "var").mkdir()
-        (self.folder / "var" / "static").symlink_to(_static(self.environment(TEMPLATE)))
+        (self.folder / "var" / "static").symlink_to(templates.collected(CACHE))
         self.server.create("chaos", TEMPLATE)
 
     def worker(self, name: str = "", **order: Any) -> Worker:
@@ -273,18 +273,3 @@ class Installation:
 
     def logs(self, pattern: str = "worker-*.log") -> str:
         return "\n".join(path.read_text(errors="replace") for path in sorted(self.folder.glob(pattern)))
-
-
-def _static(environment: dict[str, str]) -> Path:
-    """The collected static files, shared by all runs; collected anew when a source is younger."""
-    folder = CACHE / "static"
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = folder / "staticfiles.json"
-    newest = max(path.stat().st_mtime for path in (ROOT / "static").rglob("*") if path.is_file())
-    with FileLock(CACHE / "static.lock"):  # two mutants start at the same time
-        if not manifest.exists() or manifest.stat().st_mtime < newest:
-            subprocess.run(
-                [sys.executable, "manage.py", "collectstatic", "--noinput", "--clear", "--verbosity", "0"],
-                env={**environment, "VAR_DIR": str(CACHE)}, cwd=ROOT, check=True,
-            )  # fmt: skip
-    return folder
