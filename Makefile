@@ -24,7 +24,7 @@ demo: $(VENV)/.for-running
 	@exec $(PYTHON) manage.py demo --port $(PORT)
 
 test: $(VENV)/.for-tests
-	@$(PYTHON) -m pytest -n 3 --dist loadgroup --cov --cov-report term --durations 10 -m "not chaos"
+	@$(PYTHON) -m pytest -n 2 --dist loadgroup --cov --cov-report term --durations 10 -m "not chaos"
 
 check: $(VENV)/.for-tests
 	$(PYTHON) -m ruff format --check .
