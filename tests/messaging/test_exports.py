@@ -247,11 +247,13 @@ def test_a_spreadsheet_finds_no_formula_in_a_hostile_file(tmp_path: Path, separa
     """Opened by LibreOffice headless, with the comma and with the separators of other countries."""
     hostile = tmp_path / "hostile.csv"
     hostile.write_bytes(BOM.encode() + b"".join(line([text, text]) for text in HOSTILE))
-    subprocess.run(
+    done = subprocess.run(
         [str(SOFFICE), f"-env:UserInstallation=file://{tmp_path}/profile", "--headless", f"--infilter=CSV:{separator},34,76,1",
          "--convert-to", "fods", "--outdir", str(tmp_path), str(hostile)],
         check=True, capture_output=True, timeout=180,
     )  # fmt: skip
+    if b"source file could not be loaded" in done.stderr:
+        pytest.skip("NOT RUN: this LibreOffice has no Calc (Debian package `libreoffice-calc`)")
     opened = (tmp_path / "hostile.fods").read_text(encoding="utf-8")
     assert opened.count("<table:table-row") >= len(HOSTILE)
     assert "table:formula" not in opened
