@@ -119,7 +119,7 @@ def test_after_a_lost_network_the_page_catches_up_at_once(browser: Browser, stac
         address = healthy_conversation(stack)
         page.goto(address)
         page.context.set_offline(True)
-        expect(page.get_by_text("Live updates paused.")).to_be_visible()
+        expect(page.get_by_text("Live updates paused.")).to_be_visible(timeout=END)
         lines = [f"While you were away {number}" for number in range(3)]
         for line in lines:
             hear(stack, address, line)
