@@ -25,7 +25,8 @@ from messaging.models import AuditEntry
 from tests import factories
 
 BOM = "\ufeff"
-SOFFICE = shutil.which("soffice") or shutil.which("libreoffice")
+# The launcher of Calc: an office without it opens no spreadsheet.
+SOFFICE = shutil.which("localc") and (shutil.which("soffice") or shutil.which("libreoffice"))
 HOSTILE = [
     "=1+1", "+1+1", "-1+1", "@SUM(1)", "\t=1+1", "\r=1+1", "\x00=1+1", "  =1+1", "\u00a0=1+1", "\ufeff=1+1", "\n=1+1",
     "'=1+1", '"=1+1', '=HYPERLINK("http://example.com","x")', "\uff1d1+1", "x;=1+1", "x\t=1+1", "=1+1;\"",
@@ -247,13 +248,11 @@ def test_a_spreadsheet_finds_no_formula_in_a_hostile_file(tmp_path: Path, separa
     """Opened by LibreOffice headless, with the comma and with the separators of other countries."""
     hostile = tmp_path / "hostile.csv"
     hostile.write_bytes(BOM.encode() + b"".join(line([text, text]) for text in HOSTILE))
-    done = subprocess.run(
+    subprocess.run(
         [str(SOFFICE), f"-env:UserInstallation=file://{tmp_path}/profile", "--headless", f"--infilter=CSV:{separator},34,76,1",
          "--convert-to", "fods", "--outdir", str(tmp_path), str(hostile)],
         check=True, capture_output=True, timeout=180,
     )  # fmt: skip
-    if b"source file could not be loaded" in done.stderr:
-        pytest.skip("NOT RUN: this LibreOffice has no Calc (Debian package `libreoffice-calc`)")
     opened = (tmp_path / "hostile.fods").read_text(encoding="utf-8")
     assert opened.count("<table:table-row") >= len(HOSTILE)
     assert "table:formula" not in opened
