@@ -90,31 +90,32 @@ def test_a_clock_that_went_back_gives_nothing_and_takes_nothing() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_processes_together_never_exceed_the_budget_and_use_it_up() -> None:
-    pace, seconds, workers = Pace(rate=200, burst=20), 1.5, 6
-    taken: list[int] = []
+def test_many_processes_together_never_exceed_the_budget_and_all_get_their_part() -> None:
+    pace, workers, each = Pace(rate=200, burst=20), 6, 40
+    served: list[int] = []
     budget.draw_tokens(Share.SENDS, pace, 0)  # the row exists, so that all begin with the same one
     began = time.monotonic()
 
     def work() -> None:
         own, count = Purse(Share.SENDS), 0
-        while time.monotonic() < began + seconds:
+        while count < each:
             wait = own.take(pace)
             if wait is None:
                 count += 1
             else:
                 threading.Event().wait(wait)
-        taken.append(count)
+        served.append(count)
         database.close()
 
-    threads = [threading.Thread(target=work) for _ in range(workers)]
+    # However slow the machine is, nobody starves; however fast, the common pace holds.
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
-    most = pace.burst + pace.rate * (time.monotonic() - began)
-    assert len(taken) == workers
-    assert most / 2 < sum(taken) <= most
+        thread.join(timeout=60)
+    took = time.monotonic() - began
+    assert served == [each] * workers
+    assert took >= (each * workers - pace.burst) / pace.rate
 
 
 class Hand:
