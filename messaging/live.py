@@ -40,6 +40,8 @@ UNREAD_WINDOW = 200
 PENDING_POLL_MS = 1200
 # With its spread and the way there and back still within the five seconds in which an author learns of a failure.
 IDLE_POLL_MS = 3800
+# What `glance` reads beside when nothing changed.
+NO_NEWS = (None, None, None, False, None, False, None, False)
 # How many of a person's own failures are counted one by one.
 MOST_OWN = 100
 
@@ -267,26 +269,27 @@ def _glance_sql(mine: str, within: str, *, has_cursor: bool, of_recovery: bool =
     changed = _changed(mine, within, of_recovery=of_recovery) if has_cursor else "TRUE"
     return f"""
 SELECT look.snapshot, look.changed, look.lively,
-  CASE WHEN look.changed THEN (SELECT count(*) FROM (
-      SELECT c.id, c.last_incoming_id, c.last_incoming_at FROM messaging_conversation c
-      WHERE {seen} ORDER BY c.last_at DESC NULLS LAST, c.id DESC LIMIT {UNREAD_WINDOW}) c
-    LEFT JOIN LATERAL (SELECT read_through FROM messaging_readmark
-      WHERE conversation_id = c.id AND user_id = %(user)s LIMIT 1) r ON TRUE
-    WHERE c.last_incoming_id > {READ_THROUGH_SQL}) END,
-  CASE WHEN look.changed THEN (SELECT ARRAY[count(*), coalesce(sum(c.attention_count), 0)]
-    FROM messaging_conversation c WHERE c.attention_count > 0 AND {seen}) END,
-  CASE WHEN look.changed THEN {_own(mine)} END,
   (SELECT jsonb_agg(jsonb_build_array(g.connection_id, g.reason, extract(epoch FROM g.until),
       extract(epoch FROM g.probe_at), g.cause))
     FROM messaging_gate g WHERE g.state = 'locked' OR g.state = 'closed' AND (g.until IS NULL OR g.until > now())),
-  {f"look.changed AND {_gate_changed(mine)}" if has_cursor else "TRUE"},
-  CASE WHEN look.changed THEN (SELECT jsonb_build_array(w.trouble, w.wanted = 'repair') FROM messaging_webhookwatch w
-    WHERE w.url = %(hooks)s AND w.trouble > 0) END,
-  {f"look.changed AND {_hooks_changed()}" if has_cursor else "TRUE"},
-  CASE WHEN look.changed THEN (SELECT jsonb_agg(jsonb_build_array(i.uuid, i.connection_id, i.source_name, i.error_type,
-      i.response_status_code, i.failures, i.drivers, extract(epoch FROM i.first_failed_at)) ORDER BY i.opened_at DESC, i.id DESC)
-    FROM messaging_incident i WHERE i.resolved_at IS NULL) END,
-  {f"look.changed AND {_incident_changed(mine)}" if has_cursor else "TRUE"}
+  CASE WHEN look.changed THEN jsonb_build_array(
+    (SELECT count(*) FROM (
+        SELECT c.id, c.last_incoming_id, c.last_incoming_at FROM messaging_conversation c
+        WHERE {seen} ORDER BY c.last_at DESC NULLS LAST, c.id DESC LIMIT {UNREAD_WINDOW}) c
+      LEFT JOIN LATERAL (SELECT read_through FROM messaging_readmark
+        WHERE conversation_id = c.id AND user_id = %(user)s LIMIT 1) r ON TRUE
+      WHERE c.last_incoming_id > {READ_THROUGH_SQL}),
+    (SELECT jsonb_build_array(count(*), coalesce(sum(c.attention_count), 0))
+      FROM messaging_conversation c WHERE c.attention_count > 0 AND {seen}),
+    {_own(mine)},
+    {_gate_changed(mine) if has_cursor else "TRUE"},
+    (SELECT jsonb_build_array(w.trouble, w.wanted = 'repair') FROM messaging_webhookwatch w
+      WHERE w.url = %(hooks)s AND w.trouble > 0),
+    {_hooks_changed() if has_cursor else "TRUE"},
+    (SELECT jsonb_agg(jsonb_build_array(i.uuid, i.connection_id, i.source_name, i.error_type, i.response_status_code,
+        i.failures, i.drivers, extract(epoch FROM i.first_failed_at)) ORDER BY i.opened_at DESC, i.id DESC)
+      FROM messaging_incident i WHERE i.resolved_at IS NULL),
+    {_incident_changed(mine) if has_cursor else "TRUE"}) END
 FROM (SELECT pg_current_snapshot()::text AS snapshot, {changed} AS changed,
              {_lively(mine, within)} AS lively OFFSET 0) look"""
 
@@ -315,29 +318,33 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None, *, w
     with prepared_cursor() as cursor:
         cursor.execute(sql, parameters(user, scope, since))
         seen = cursor.fetchone()
-    snapshot, changed, lively, unread, attention, own, gates, has_gate_news, hooks, has_hook_news, *rest = seen
+    snapshot, changed, lively, gates, packed = seen
+    # Django hands JSON of a raw cursor over as text.
+    unread, attention, own, has_gate_news, hooks, has_hook_news, incidents, has_incident_news = (
+        json.loads(packed) if packed else NO_NEWS
+    )
     return Glance(
         cursor=Cursor(int(time.time()), snapshot),
         changed=changed,
         is_lively=lively,
         inbox_unread=unread,
-        attention=int(attention[0]) if attention else None,
-        failed=int(attention[1]) if attention else None,
+        attention=attention[0] if attention else None,
+        failed=attention[1] if attention else None,
         own=_own_of(own),
         gates=_closed(gates),
         has_gate_news=has_gate_news,
-        hooks=Hooks(*json.loads(hooks)) if hooks else None,
+        hooks=Hooks(*hooks) if hooks else None,
         has_hook_news=has_hook_news,
-        incidents=_incidents(rest[0]),
-        has_incident_news=rest[1],
+        incidents=_incidents(incidents),
+        has_incident_news=has_incident_news,
         is_moving=since is not None and (changed or (was_quick and since.age < RENEW_AFTER_SECONDS)),
     )
 
 
-def _own_of(packed: str | None) -> Own | None:
+def _own_of(packed: list[Any] | None) -> Own | None:
     if packed is None:
         return None
-    uuid, driver, priority, state, reason, late, is_corrected, is_twice, total = json.loads(packed)
+    uuid, driver, priority, state, reason, late, is_corrected, is_twice, total = packed
     facts = Facts(
         Direction.OUT,
         state,
@@ -353,19 +360,16 @@ def _own_of(packed: str | None) -> Own | None:
 def _closed(gates: str | None) -> ClosedGates:
     if gates is None:
         return {}
-    # Django hands JSON of a raw cursor over as text.
     return {
         connection_id: ClosedGate(reason, _moment(until), _moment(probe_at), cause)
         for connection_id, reason, until, probe_at, cause in json.loads(gates)
     }
 
 
-def _incidents(packed: str | None) -> list[OpenIncident]:
+def _incidents(packed: list[list[Any]] | None) -> list[OpenIncident]:
     if packed is None:
         return []
-    return [
-        OpenIncident._make((*facts, datetime.fromtimestamp(float(since), UTC))) for *facts, since in json.loads(packed)
-    ]
+    return [OpenIncident._make((*facts, datetime.fromtimestamp(float(since), UTC))) for *facts, since in packed]
 
 
 def _moment(epoch: float | None) -> datetime | None:

@@ -8,7 +8,9 @@ from typing import Any
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.backends.utils import CursorWrapper
-from psycopg import RawCursor
+from psycopg import Connection, RawCursor
+from psycopg.adapt import AdaptersMap
+from psycopg.types.datetime import TimestamptzLoader
 
 PLACEHOLDER = re.compile(r"%(?:%|s|\((\w+)\)s)")
 
@@ -19,8 +21,13 @@ class PreparedCursor(RawCursor[Any]):
     Its one plan must serve all values (the settings say so): no statement for here whose best plan hangs on them.
 
     Takes placeholders as Django writes them, `%s` or `%(name)s`. They are numbered here and not by the driver, which looks
-    for them anew at each execution of a statement as long as a page's.
+    for them anew at each execution of a statement as long as a page's. Moments come in UTC, as the driver reads them: Django's
+    own reader, which puts the same zone into each a second time, took a quarter of the time of a page of rows.
     """
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        return _adapters(self._conn)
 
     def execute(self, query: str, params: Any = None, **options: Any) -> Any:  # type: ignore[override]
         if params is None:
@@ -28,6 +35,18 @@ class PreparedCursor(RawCursor[Any]):
         text, names = numbered(query)
         values: Sequence[Any] = [params[name] for name in names] if isinstance(params, Mapping) else params
         return super().execute(text, values, prepare=True)
+
+
+_shared: list[AdaptersMap] = []
+
+
+def _adapters(connection: Connection[Any]) -> AdaptersMap:
+    """What the first connection of this process converts values with; all of them are Django's and convert alike."""
+    if not _shared:
+        adapters = AdaptersMap(connection.adapters)
+        adapters.register_loader("timestamptz", TimestamptzLoader)
+        _shared.append(adapters)
+    return _shared[0]
 
 
 @lru_cache(maxsize=256)

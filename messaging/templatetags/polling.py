@@ -34,9 +34,8 @@ def poller_element(user_id: int, look: Glance, view: str, scope: str = "", query
     inputs inside go along with the requests that replace the poller: a new one must not forget what the old one knew.
     """
     offset = user_id * 7 % (2 * SPREAD_PERCENT + 1) - SPREAD_PERCENT
-    parameters = (
-        f"v={quote_plus(view)}&amp;scope={quote_plus(scope)}&amp;every={look.every_ms}&amp;q={quote_plus(query)}"
-    )
+    given = {"v": view, "scope": scope, "every": str(look.every_ms), "q": query}
+    parameters = "&amp;".join(f"{name}={quote_plus(word)}" for name, word in given.items() if word)
     cursor = str(look.cursor)
     return SafeString(
         f'<div id="live" hidden hx-get="/_f/live/?{parameters}&amp;since={cursor}" hx-include="#list-state, #thread-state, #seen"'

@@ -245,6 +245,7 @@ def composer_context(
         "text_limit": str(settings.MESSAGE_TEXT_LIMIT),
         "unsettled": found.unsettled,
         "errors": (),
+        "moved": None,
         "first_name": next(iter(found.driver.name.split()), "the driver"),
     }
 

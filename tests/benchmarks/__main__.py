@@ -11,7 +11,7 @@ from typing import Any
 
 from dashboard import embedded
 from tests.benchmarks import console, imports, outbox, receiver
-from tests.benchmarks.server import Request, Server, cursor_of
+from tests.benchmarks.server import Request, Server, poll_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Times of a 2-core machine with neighbours: a goal fails the run only beyond this factor; the table shows the truth.
@@ -30,16 +30,15 @@ def scenarios(server: Server) -> dict[str, Request]:
     server.connection.close()  # the server closes an idle connection while the other database is being filled
     conversation = f"/c/{server.facts['conversation']}/"
     inbox = server.ask(Request("/", contains="Driver Number"))
-    before = cursor_of(inbox)
+    before = poll_of(inbox)
     server.execute(
         "UPDATE messaging_conversation SET last_text = last_text WHERE uuid = '" + server.facts["conversation"] + "'"
     )
-    after = cursor_of(server.ask(Request("/")))
-    poll = "/_f/live/?v=inbox&scope=&every=3800&q=&since="
+    after = poll_of(server.ask(Request("/")))
     return {
         "no session": Request("/_bench/plain", contains="ok", signed_in=False),
-        "poll, unchanged": Request(poll + after, status=204, htmx=True),
-        "poll, changed": Request(poll + before, htmx=True, contains=server.facts["conversation"]),
+        "poll, unchanged": Request(after, status=204, htmx=True),
+        "poll, changed": Request(before, htmx=True, contains=server.facts["conversation"]),
         "inbox, 50 rows": Request("/", contains="Driver Number"),
         "inbox, deep page": Request(older_link(inbox), contains="Driver Number"),
         "conversation, 50 messages": Request(conversation, contains="south gate"),

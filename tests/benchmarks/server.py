@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from html import unescape
 from pathlib import Path
 from typing import Any, Self
 
@@ -168,9 +169,11 @@ print(session.session_key)
 """
 
 
-def cursor_of(page: str) -> str:
-    """The cursor that a page's poller carries."""
-    found = re.search(r"since=([0-9.:,%A-F]+)", page)
+def poll_of(page: str) -> str:
+    """What a page's poller asks: its address as it stands on the page, and what it takes along from the list."""
+    found = re.search(r'hx-get="(/_f/live/[^"]+)"', page)
     if found is None:
         raise SystemExit("The page carries no poller.")
-    return found[1]
+    state = re.search(r'id="list-state"(.+?)</div>', page)
+    along = re.findall(r'name="(\w+)" value="(\w*)"', state[1]) if state else []
+    return "&".join([unescape(found[1]), *(f"{name}={value}" for name, value in along)])
