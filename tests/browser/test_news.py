@@ -36,6 +36,14 @@ def subscribed(stack: Stack) -> Iterator[None]:
     stack.manage("subscribe_webhooks", "--remove")
 
 
+@pytest.fixture
+def drivers_are_silent(stack: Stack) -> Iterator[None]:
+    """An answer that comes at its own time would hold back what is written next."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stack.world.pace, "reply_chance", 0.0)
+        yield
+
+
 @contextmanager
 def visitor(browser: Browser, stack: Stack, who: str) -> Iterator[Page]:
     """A page of its own. Chromium complains on the console of a lost network and of a refusal, which are meant here."""
@@ -145,6 +153,7 @@ def test_rows_do_not_move_under_a_hand_on_the_list(page: Page, stack: Stack) -> 
     expect(links.first).to_contain_text("Needs reply")
 
 
+@pytest.mark.usefixtures("drivers_are_silent")
 def test_a_colleagues_reply_appears_live_and_each_reads_for_themselves(browser: Browser, stack: Stack) -> None:
     with visitor(browser, stack, "mara") as hers, visitor(browser, stack, "ada") as his:
         address = healthy_conversation(stack)
@@ -156,11 +165,15 @@ def test_a_colleagues_reply_appears_live_and_each_reads_for_themselves(browser: 
         expect(his.locator(row).first).to_have_class("row-link is-unread")
         hers.bring_to_front()
         write(hers, "I do")
+        # What he has not before him would hold his reply back.
+        expect(hers.locator("#thread-items .msg-out").filter(has_text="I do")).to_be_visible()
         his.goto(address)
+        expect(his.locator("#thread-items .msg-out").filter(has_text="I do")).to_be_visible()
         write(his, "And so do I")
         expect(hers.locator("#thread-items .msg-out").filter(has_text="And so do I")).to_be_visible(timeout=END)
 
 
+@pytest.mark.usefixtures("drivers_are_silent")
 def test_a_reply_that_was_overtaken_waits_until_the_new_lines_were_read(browser: Browser, stack: Stack) -> None:
     with visitor(browser, stack, "mara") as page:
         address, poll = healthy_conversation(stack), "**/_f/live/**"
