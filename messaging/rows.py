@@ -15,7 +15,7 @@ from django.utils.timezone import get_current_timezone
 
 from messaging.access import may_withdraw
 from messaging.insight.explanations import title_of
-from messaging.live import MOST_CHANGES, Cursor, changed_connection_sql, changed_sql, cursor_parameters
+from messaging.live import CHANGED_BESIDE, MOST_CHANGES, Cursor, changed_sql, cursor_parameters
 from messaging.models import User
 from messaging.models.conversation import READ_THROUGH_SQL, unsettled_head_sql
 from messaging.models.directory import provider_name, sees_every_fleet, visible_connections_sql
@@ -214,12 +214,13 @@ def conversation_row(row: Row, now: datetime, gates: ClosedGates) -> Row:
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What a look found: rows of the inbox, and bubbles of the open conversation, each at most MOST_CHANGES + 1; the columns
-    of its connection, None when that did not change.
+    of its connection, and whether its driver waits for an answer, each None when that did not change.
     """
 
     conversations: list[Row]
     bubbles: list[Row]
     connection: Row | None = None
+    waiting: Row | None = None
 
     @property
     def is_flood(self) -> bool:
@@ -244,15 +245,16 @@ def changed_rows(user: User, conversation_id: int | None, since: Cursor, now: da
     if conversation_id is not None:
         parts.append(f"SELECT 'm' AS kind, to_jsonb(t) AS body FROM ({_changed_messages(user)}) t")
         mine = visible_connections_sql(user, "t.id")
-        parts.append(f"SELECT 'n' AS kind, to_jsonb(t) AS body FROM ({changed_connection_sql()}) t WHERE {mine}")
+        for kind, sql in CHANGED_BESIDE.items():
+            parts.append(f"SELECT '{kind}' AS kind, to_jsonb(t) AS body FROM ({sql}) t WHERE {mine}")
     found = read(" UNION ALL ".join(parts), values)
-    bodies: dict[str, list[Row]] = {"c": [], "m": [], "n": []}
+    bodies: dict[str, list[Row]] = {"c": [], "m": [], "n": [], "w": []}
     for row in found:
         bodies[row["kind"]].append(_revive(row["body"]))
     conversations = [conversation_row(row, now, gates) for row in bodies["c"]]
     viewer = _viewer(user, now, gates)
     bubbles = [bubble_row(row, viewer) for row in bodies["m"]]
-    return Changes(conversations, bubbles, next(iter(bodies["n"]), None))
+    return Changes(conversations, bubbles, *(next(iter(bodies[kind]), None) for kind in "nw"))
 
 
 def _changed_conversations(user: User) -> str:

@@ -15,7 +15,7 @@ from django.db.models import Count, Max
 from messaging import access, outbox
 from messaging.insight.health import COUNTS, Counts, counts_of
 from messaging.models import Connection, Conversation, Fleet, FleetUser, Message, User
-from messaging.models.conversation import READ_THROUGH_SQL, unsettled_head_sql
+from messaging.models.conversation import READ_THROUGH_SQL, unsettled_head_sql, waiting_sql
 from messaging.models.directory import visible_connections_sql
 from messaging.rows import Unsettled, read, unsettled_of
 from messaging.states import Direction
@@ -52,7 +52,7 @@ SELECT c.id, c.uuid, c.last_incoming_id, c.last_message_id, {READ_THROUGH_SQL} A
     AS has_sender,
   EXISTS (SELECT 1 FROM messaging_connection p WHERE p.tsp_id = messaging_connection.tsp_id
     AND p.first_receipt_at IS NOT NULL) AS has_receipts,
-  {unsettled_head_sql("c", "id")} AS unsettled, ({COUNTS})::text AS counts
+  {waiting_sql("c")}, {unsettled_head_sql("c", "id")} AS unsettled, ({COUNTS})::text AS counts
 FROM messaging_conversation c
 JOIN messaging_connection ON messaging_connection.id = c.connection_id
 JOIN messaging_fleetuser d ON d.id = c.driver_id
@@ -66,7 +66,8 @@ class Head:
     """A conversation that this person may see. Its models carry the columns that a page shows, and no others.
 
     `obstacle` says why this person cannot write there now, as a sentence; None when they can. `unsettled` is the message
-    that holds up the others. `has_receipts` says that the connection's provider has ever reported one.
+    that holds up the others. `has_receipts` says that the connection's provider has ever reported one. `waits_at` is since when
+    the driver waits for an answer, and `is_waived` says that he does not because somebody said that none is wanted.
     """
 
     conversation: Conversation
@@ -75,6 +76,8 @@ class Head:
     counts: Counts
     unsettled: Unsettled | None
     has_receipts: bool
+    waits_at: datetime | None
+    is_waived: bool
 
     @property
     def driver(self) -> FleetUser:
@@ -118,6 +121,8 @@ def _head(user: User, row: Mapping[str, Any]) -> Head:
         counts=counts_of(json.loads(row["counts"])),
         unsettled=unsettled_of(row["unsettled"]),
         has_receipts=row["has_receipts"],
+        waits_at=row["waits_at"],
+        is_waived=row["is_waived"],
     )
 
 

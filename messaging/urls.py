@@ -39,6 +39,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("c/<uuid:uuid>/", conversations.conversation, name="conversation"),
     path("c/<uuid:uuid>/read/", conversations.read, name="read"),
     path("c/<uuid:uuid>/reply/", replies.reply, name="reply"),
+    path("c/<uuid:uuid>/no-reply/", replies.no_reply, name="no_reply"),
     path("_f/c/<uuid:uuid>/", conversations.conversation_fragment, name="conversation_fragment"),
     path("_f/c/<uuid:uuid>/older/", conversations.older, name="older"),
     path("_f/c/<uuid:uuid>/quote/", conversations.quote, name="quote"),

@@ -57,8 +57,8 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 class Conversation(models.Model):
     """One driver on one connection. Its row lock orders everything that happens to its messages.
 
-    The `last_*` columns and `attention_count` repeat what its messages say, so that a list reads one row per
-    conversation; `summarise` is their only writer.
+    The `last_*` columns, `unanswered_since` and `attention_count` repeat what its messages say, so that a list reads one row
+    per conversation; `summarise` is their only writer.
     """
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
@@ -72,6 +72,10 @@ class Conversation(models.Model):
     last_incoming_at = models.DateTimeField(null=True)
     unanswered_since = models.DateTimeField(
         null=True, help_text="The driver's first message that nobody answered; null when none waits for an answer."
+    )
+    no_answer_through = models.BigIntegerField(
+        null=True,
+        help_text="The newest message of the driver of which somebody said that it, and all before, wants no answer.",
     )
     attention_count = models.PositiveIntegerField(default=0)
     thread_id = models.UUIDField(null=True, blank=True)
@@ -195,14 +199,28 @@ NEEDS_ATTENTION_SQL = (
 
 def unanswered_since_sql(alias: str) -> str:
     """When the driver of the conversation `alias.id` wrote the first message that nobody answered. Who wrote last decides, not
-    who opened it; what certainly did not go out answers nothing, nor does what was written to a group or as a test.
+    who opened it; what certainly did not go out answers nothing, nor does what was written to a group or as a test. Lines
+    that came by then are done with when somebody said that they want no answer, whatever time they carry.
     """
     return (
         f"(SELECT min(i.occurred_at) FROM messaging_message i WHERE i.conversation_id = {alias}.id"  # noqa: S608 (our own words)
-        " AND i.direction = 'in' AND i.deleted_at IS NULL AND i.occurred_at > coalesce((SELECT max(a.occurred_at)"
+        " AND i.direction = 'in' AND i.deleted_at IS NULL"
+        f" AND i.id > coalesce((SELECT w.no_answer_through FROM messaging_conversation w WHERE w.id = {alias}.id), 0)"
+        " AND i.occurred_at > coalesce((SELECT max(a.occurred_at)"
         f" FROM messaging_message a WHERE a.conversation_id = {alias}.id AND a.direction = 'out' AND a.deleted_at IS NULL"
         " AND a.group_id IS NULL AND NOT a.is_test"
         f" AND NOT (a.state IN ({_sql_words(UNANSWERING_STATES)}) AND a.handled_at IS NULL)), '-infinity'))"
+    )
+
+
+def waiting_sql(alias: str) -> str:
+    """What a page says of a conversation `alias` that waits for an answer, or does not because somebody said so: the columns
+    `waits_at`, `heard_through` (the driver's newest message) and `is_waived`.
+    """
+    return (
+        f"{alias}.unanswered_since AS waits_at, {alias}.last_incoming_id AS heard_through, {alias}.unanswered_since IS NULL"
+        f" AND {alias}.last_message_id = {alias}.last_incoming_id"
+        f" AND coalesce({alias}.no_answer_through >= {alias}.last_incoming_id, FALSE) AS is_waived"
     )
 
 

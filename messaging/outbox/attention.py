@@ -1,4 +1,6 @@
-"""What asks for a person: failures until somebody has handled them, and urgent messages that nobody accepts in time."""
+"""What asks for a person: failures until somebody has handled them, urgent messages that nobody accepts in time, and drivers
+who wait for an answer until they have one or somebody says that none is wanted.
+"""
 
 import logging
 from datetime import datetime, timedelta
@@ -8,7 +10,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Least
 
-from messaging.models import AuditEntry, Message, User
+from messaging.models import AuditEntry, Conversation, Message, User
 from messaging.models.conversation import needs_attention_q
 from messaging.outbox.compose import HOLD_SECONDS_WHEN_HIGH
 from messaging.outbox.queue import lock
@@ -35,6 +37,30 @@ def handled(message: Message, user: User, now: datetime, note: str = "") -> bool
             _audit("handled", message, user, {"has_note": bool(note)})
             conversation.summarise()
     return bool(marked)
+
+
+def waive_answer(conversation_id: int, user: User, through: int | None) -> bool:
+    """Notes that the driver's messages up to the id `through` want no answer; None takes that back. False: it was so before.
+
+    What came after `through` goes on waiting: whoever pressed had not seen it.
+    """
+    with transaction.atomic():
+        conversation = lock(conversation_id)
+        conversation.refresh_from_db(fields=["last_incoming_id", "no_answer_through", "connection"])
+        if through is not None:
+            through = min(through, conversation.last_incoming_id or 0)
+        if through == conversation.no_answer_through:
+            return False
+        Conversation.objects.filter(pk=conversation_id).update(no_answer_through=through)
+        conversation.summarise()
+        AuditEntry.objects.create(
+            user=user,
+            action="answer_wanted" if through is None else "answer_waived",
+            conversation_id=conversation_id,
+            connection_id=conversation.connection_id,
+            detail={"through": through},
+        )
+    return True
 
 
 def escalate(now: datetime) -> int:

@@ -30,6 +30,7 @@ from messaging.views.desk import (
     quoted,
     read_filter,
     thread_context,
+    waiting_context,
 )
 from messaging.views.inbox import ended_well, list_poller, paint_list, sentence
 from messaging.views.incident_words import of_connection
@@ -156,6 +157,8 @@ def paint_conversation(request: PersonRequest, look: live.Glance, since: live.Cu
         html.append(_seen_through(request, max(row["id"] for row in bubbles)))
     if changes.connection is not None:
         html.append(_connection_news(request, Connection(**changes.connection)))
+    if changes.waiting is not None:
+        html.append(waiting_news(request, _open_uuid(request), changes.waiting))
     return Paint(html, _spoken(request.user.pk, shown, arrived, since))
 
 
@@ -176,6 +179,14 @@ def _connection_news(request: PersonRequest, connection: Connection) -> str:
         "has_composer": has_composer,
     }
     return render_to_string(f"{THREAD}#connection_news", context, request)
+
+
+def waiting_news(request: PersonRequest, uuid: str, row: Row) -> str:
+    """The line above the composer that says whether the driver waits for an answer; nothing on a page without a thread."""
+    if not uuid:
+        return ""
+    context = waiting_context(row["waits_at"], row["heard_through"], is_waived=row["is_waived"])
+    return render_to_string(f"{THREAD}#waiting_news", {**context, "address": f"/c/{uuid}/"}, request)
 
 
 def _open_uuid(request: PersonRequest) -> str:

@@ -17,7 +17,7 @@ from messaging.rows import bubble, read_number
 from messaging.states import MessageState
 from messaging.templatetags.desk import remark
 from messaging.threads import Head, newer_lines
-from messaging.views.conversations import paint_bubbles, render_conversation
+from messaging.views.conversations import paint_bubbles, render_conversation, waiting_news
 from messaging.views.desk import (
     THREAD,
     Context,
@@ -148,6 +148,22 @@ def _handle(request: PersonRequest, message: Message) -> str:
         return " ".join(str(error) for error in form.errors["note"])
     is_marked = outbox.handled(message, request.user, timezone.now(), storable_text(form.cleaned_data["note"]))
     return "" if is_marked else HANDLED_BEFORE
+
+
+@post_or_return
+def no_reply(request: PersonRequest, uuid: UUID) -> HttpResponse:
+    """Says that the driver's messages up to the one that the page names want no answer, or, naming none, takes that back.
+    Whoever sees the conversation may: those are the fleet's members and support.
+    """
+    found = find_head(request.user, uuid)
+    if request.method == "POST":
+        outbox.waive_answer(found.conversation.pk, request.user, read_number(request.POST.get("heard_through", "")))
+        if request.htmx:
+            found = find_head(request.user, uuid)
+            row = {"waits_at": found.waits_at, "heard_through": found.conversation.last_incoming_id}
+            body = waiting_news(request, str(uuid), {**row, "is_waived": found.is_waived})
+            return HttpResponse(body, headers={"HX-Trigger": "live:now"})
+    return SeeOther(found.address)
 
 
 def _find_message(request: PersonRequest, uuid: UUID) -> Message:
