@@ -207,7 +207,7 @@ def _changed_waiting() -> str:
     """Whether the driver of `%(conversation)s` waits for an answer, if the conversation changed. Whether the person may see it
     is the caller's question.
     """
-    return f"""SELECT c.connection_id AS id, {waiting_sql("c")} FROM messaging_conversation c
+    return f"""SELECT c.connection_id AS id, c.uuid, {waiting_sql("c")} FROM messaging_conversation c
     WHERE c.id = %(conversation)s AND {changed_sql("c")}"""
 
 

@@ -17,7 +17,7 @@ from messaging.insight.health import COUNTS, Counts, counts_of
 from messaging.models import Connection, Conversation, Fleet, FleetUser, Message, User
 from messaging.models.conversation import READ_THROUGH_SQL, unsettled_head_sql, waiting_sql
 from messaging.models.directory import visible_connections_sql
-from messaging.rows import Unsettled, read, unsettled_of
+from messaging.rows import Row, Unsettled, read, unsettled_of
 from messaging.states import Direction
 
 _DRIVER = (
@@ -41,9 +41,11 @@ def _columns(table: str, prefix: str, names: tuple[str, ...]) -> str:
     return ", ".join(f"{table}.{name} AS {prefix}__{name}" for name in names)
 
 
+WAITING = ("waits_at", "heard_through", "waived_through", "waived_by")
 # `messaging_connection` goes without an alias: COUNTS names it so.
 _HEAD = f"""
-SELECT c.id, c.uuid, c.last_incoming_id, c.last_message_id, {READ_THROUGH_SQL} AS read_through, f.name AS fleet_name,
+SELECT pg_current_snapshot()::text AS snapshot, c.id, c.uuid, c.last_incoming_id, c.last_message_id,
+  {READ_THROUGH_SQL} AS read_through, f.name AS fleet_name,
   {_columns("d", "driver", _DRIVER)}, {_columns("messaging_connection", "connection", _CONNECTION)},
   EXISTS (SELECT 1 FROM messaging_fleetmembership w
     WHERE w.user_id = %(user)s AND w.fleet_id = messaging_connection.fleet_id) AS is_member,
@@ -66,8 +68,8 @@ class Head:
     """A conversation that this person may see. Its models carry the columns that a page shows, and no others.
 
     `obstacle` says why this person cannot write there now, as a sentence; None when they can. `unsettled` is the message
-    that holds up the others. `has_receipts` says that the connection's provider has ever reported one. `waits_at` is since when
-    the driver waits for an answer, and `is_waived` says that he does not because somebody said that none is wanted.
+    that holds up the others. `has_receipts` says that the connection's provider has ever reported one. `waits` holds
+    the columns of `waiting_sql`. `snapshot` is PostgreSQL's own at the reading: what changes after it is news to the page.
     """
 
     conversation: Conversation
@@ -76,8 +78,8 @@ class Head:
     counts: Counts
     unsettled: Unsettled | None
     has_receipts: bool
-    waits_at: datetime | None
-    is_waived: bool
+    waits: Row
+    snapshot: str
 
     @property
     def driver(self) -> FleetUser:
@@ -121,8 +123,8 @@ def _head(user: User, row: Mapping[str, Any]) -> Head:
         counts=counts_of(json.loads(row["counts"])),
         unsettled=unsettled_of(row["unsettled"]),
         has_receipts=row["has_receipts"],
-        waits_at=row["waits_at"],
-        is_waived=row["is_waived"],
+        waits={name: row[name] for name in WAITING},
+        snapshot=row["snapshot"],
     )
 
 

@@ -71,11 +71,16 @@ class Conversation(models.Model):
     last_incoming_id = models.BigIntegerField(null=True)
     last_incoming_at = models.DateTimeField(null=True)
     unanswered_since = models.DateTimeField(
-        null=True, help_text="The driver's first message that nobody answered; null when none waits for an answer."
+        null=True,
+        help_text="The driver's first message that nobody answered or waived; null when none waits for an answer.",
     )
     no_answer_through = models.BigIntegerField(
         null=True,
         help_text="The newest message of the driver of which somebody said that it, and all before, wants no answer.",
+    )
+    no_answer_before = models.BigIntegerField(null=True, help_text="The same before the last press, for its undoing.")
+    no_answer_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
     )
     attention_count = models.PositiveIntegerField(default=0)
     thread_id = models.UUIDField(null=True, blank=True)
@@ -197,15 +202,16 @@ NEEDS_ATTENTION_SQL = (
 )
 
 
-def unanswered_since_sql(alias: str) -> str:
+def unanswered_since_sql(alias: str, *, whatever_was_waived: bool = False) -> str:
     """When the driver of the conversation `alias.id` wrote the first message that nobody answered. Who wrote last decides, not
     who opened it; what certainly did not go out answers nothing, nor does what was written to a group or as a test. Lines
     that came by then are done with when somebody said that they want no answer, whatever time they carry.
     """
+    waived = f"(SELECT w.no_answer_through FROM messaging_conversation w WHERE w.id = {alias}.id)"  # noqa: S608 (our own names)
     return (
         f"(SELECT min(i.occurred_at) FROM messaging_message i WHERE i.conversation_id = {alias}.id"  # noqa: S608 (our own words)
         " AND i.direction = 'in' AND i.deleted_at IS NULL"
-        f" AND i.id > coalesce((SELECT w.no_answer_through FROM messaging_conversation w WHERE w.id = {alias}.id), 0)"
+        f"{'' if whatever_was_waived else f' AND i.id > coalesce({waived}, 0)'}"
         " AND i.occurred_at > coalesce((SELECT max(a.occurred_at)"
         f" FROM messaging_message a WHERE a.conversation_id = {alias}.id AND a.direction = 'out' AND a.deleted_at IS NULL"
         " AND a.group_id IS NULL AND NOT a.is_test"
@@ -215,12 +221,15 @@ def unanswered_since_sql(alias: str) -> str:
 
 def waiting_sql(alias: str) -> str:
     """What a page says of a conversation `alias` that waits for an answer, or does not because somebody said so: the columns
-    `waits_at`, `heard_through` (the driver's newest message) and `is_waived`.
+    `waits_at`, `heard_through` (the driver's newest message), `waived_through` and `waived_by` (a name; null while that makes
+    no difference).
     """
     return (
-        f"{alias}.unanswered_since AS waits_at, {alias}.last_incoming_id AS heard_through, {alias}.unanswered_since IS NULL"
-        f" AND {alias}.last_message_id = {alias}.last_incoming_id"
-        f" AND coalesce({alias}.no_answer_through >= {alias}.last_incoming_id, FALSE) AS is_waived"
+        f"{alias}.unanswered_since AS waits_at, {alias}.last_incoming_id AS heard_through,"  # noqa: S608 (our own names)
+        f" {alias}.no_answer_through AS waived_through, CASE WHEN {alias}.no_answer_through IS NOT NULL"
+        f" AND {alias}.unanswered_since IS NULL AND {unanswered_since_sql(alias, whatever_was_waived=True)} IS NOT NULL"
+        " THEN (SELECT coalesce(nullif(btrim(p.first_name || ' ' || p.last_name), ''), p.username) FROM messaging_user p"
+        f" WHERE p.id = {alias}.no_answer_by_id) END AS waived_by"
     )
 
 

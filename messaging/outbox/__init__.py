@@ -6,7 +6,7 @@ POST; after that nothing is sent again without proof that nothing left, or a per
 
 from messaging.gates import close_gate, open_due_gates, open_gates
 from messaging.mirror import fingerprint
-from messaging.outbox.attention import escalate, handled, waive_answer
+from messaging.outbox.attention import escalate, handled, waive_answer, want_answer
 from messaging.outbox.claiming import Claim, Sender, claim, due_conversations
 from messaging.outbox.clock import DatabaseClock, database_clock
 from messaging.outbox.compose import MovedOn, NoSender, compose, draft_of, open_conversation, ring, sender_of
@@ -73,5 +73,6 @@ __all__ = [
     "sender_of",
     "settle",
     "waive_answer",
+    "want_answer",
     "watchdog",
 ]

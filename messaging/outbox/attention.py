@@ -39,28 +39,50 @@ def handled(message: Message, user: User, now: datetime, note: str = "") -> bool
     return bool(marked)
 
 
-def waive_answer(conversation_id: int, user: User, through: int | None) -> bool:
-    """Notes that the driver's messages up to the id `through` want no answer; None takes that back. False: it was so before.
+def waive_answer(conversation_id: int, user: User, through: int) -> bool:
+    """Notes that the driver's messages up to the id `through` want no answer. False: that was said before.
 
     What came after `through` goes on waiting: whoever pressed had not seen it.
     """
     with transaction.atomic():
-        conversation = lock(conversation_id)
-        conversation.refresh_from_db(fields=["last_incoming_id", "no_answer_through", "connection"])
-        if through is not None:
-            through = min(through, conversation.last_incoming_id or 0)
-        if through == conversation.no_answer_through:
+        conversation = _lock_waiting(conversation_id)
+        through, before = min(through, conversation.last_incoming_id or 0), conversation.no_answer_through
+        if through <= (before or 0):
             return False
-        Conversation.objects.filter(pk=conversation_id).update(no_answer_through=through)
-        conversation.summarise()
-        AuditEntry.objects.create(
-            user=user,
-            action="answer_wanted" if through is None else "answer_waived",
-            conversation_id=conversation_id,
-            connection_id=conversation.connection_id,
-            detail={"through": through},
-        )
+        columns = {"no_answer_through": through, "no_answer_before": before, "no_answer_by": user}
+        _wait_or_not(conversation, user, "answer_waived", through, columns)
     return True
+
+
+def want_answer(conversation_id: int, user: User, through: int) -> bool:
+    """Takes back the last `waive_answer`, which reached through `through`. False: it was another one, or is taken back."""
+    with transaction.atomic():
+        conversation = _lock_waiting(conversation_id)
+        if conversation.no_answer_through != through:
+            return False
+        columns = {"no_answer_through": conversation.no_answer_before, "no_answer_before": None, "no_answer_by": user}
+        _wait_or_not(conversation, user, "answer_wanted", through, columns)
+    return True
+
+
+def _lock_waiting(conversation_id: int) -> Conversation:
+    conversation = lock(conversation_id)
+    conversation.refresh_from_db(fields=["last_incoming_id", "no_answer_through", "no_answer_before", "connection"])
+    return conversation
+
+
+def _wait_or_not(
+    conversation: Conversation, user: User, action: str, through: int, columns: dict[str, int | User | None]
+) -> None:
+    Conversation.objects.filter(pk=conversation.pk).update(**columns)
+    conversation.summarise()
+    AuditEntry.objects.create(
+        user=user,
+        action=action,
+        conversation=conversation,
+        connection_id=conversation.connection_id,
+        detail={"through": through},
+    )
 
 
 def escalate(now: datetime) -> int:

@@ -1,6 +1,7 @@
 """One conversation: the page, the thread opened by a click, older messages, the read mark, and what the poll repaints."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from django.http import Http404, HttpResponse, QueryDict
@@ -30,7 +31,6 @@ from messaging.views.desk import (
     quoted,
     read_filter,
     thread_context,
-    waiting_context,
 )
 from messaging.views.inbox import ended_well, list_poller, paint_list, sentence
 from messaging.views.incident_words import of_connection
@@ -60,7 +60,9 @@ def composer_of(request: PersonRequest, found: Head) -> Context:
 def render_conversation(request: PersonRequest, found: Head, composer: Context, status: int = 200) -> HttpResponse:
     """The whole page around a composer, which may hold what a person typed and why it was refused."""
     user, now = request.user, timezone.now()
-    request.glance = live.glance(user, live.Scope(conversation_id=found.conversation.pk))
+    look = live.glance(user, live.Scope(conversation_id=found.conversation.pk))
+    # The head was read before: what changed since is news.
+    request.glance = replace(look, cursor=live.Cursor(look.cursor.taken_at, found.snapshot))
     context = {
         **list_context(user, read_filter(user, QueryDict()), request.glance, now, str(found.conversation.uuid)),
         **_open(request, found, composer, now_key=request.GET.get("before", "")),
@@ -158,7 +160,7 @@ def paint_conversation(request: PersonRequest, look: live.Glance, since: live.Cu
     if changes.connection is not None:
         html.append(_connection_news(request, Connection(**changes.connection)))
     if changes.waiting is not None:
-        html.append(waiting_news(request, _open_uuid(request), changes.waiting))
+        html.append(_waiting_news(request, changes.waiting))
     return Paint(html, _spoken(request.user.pk, shown, arrived, since))
 
 
@@ -181,12 +183,9 @@ def _connection_news(request: PersonRequest, connection: Connection) -> str:
     return render_to_string(f"{THREAD}#connection_news", context, request)
 
 
-def waiting_news(request: PersonRequest, uuid: str, row: Row) -> str:
-    """The line above the composer that says whether the driver waits for an answer; nothing on a page without a thread."""
-    if not uuid:
-        return ""
-    context = waiting_context(row["waits_at"], row["heard_through"], is_waived=row["is_waived"])
-    return render_to_string(f"{THREAD}#waiting_news", {**context, "address": f"/c/{uuid}/"}, request)
+def _waiting_news(request: PersonRequest, row: Row) -> str:
+    """Whether the driver waits for an answer, above the composer. A page of older messages has no place for it."""
+    return render_to_string(f"{THREAD}#waiting_news", {**row, "address": f"/c/{row['uuid']}/"}, request)
 
 
 def _open_uuid(request: PersonRequest) -> str:

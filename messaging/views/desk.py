@@ -178,15 +178,11 @@ def thread_context(user: User, found: Head, look: live.Glance, now: datetime, be
         "older_key": write_key(keyset(rows, "occurred_at", last=False)) if has_older else "",
         "unread_from": None if before else _first_unread(rows, found.read_through),
         "read_through": found.unread_through,
-        **waiting_context(found.waits_at, found.conversation.last_incoming_id, is_waived=found.is_waived),
+        # A page of older messages does not show the newest: nobody can say there that those want no answer.
+        **({} if before else found.waits),
         "is_opened": False,
         "seen": _newest(found, rows),
     }
-
-
-def waiting_context(waits_at: datetime | None, heard_through: int | None, *, is_waived: bool) -> Context:
-    """Since when the driver waits for an answer, or that somebody said that none is wanted, and through which message."""
-    return {"waits_at": waits_at, "heard_through": heard_through, "is_waived": is_waived}
 
 
 def _newest(found: Head, rows: list[Row]) -> int:

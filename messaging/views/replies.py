@@ -17,7 +17,7 @@ from messaging.rows import bubble, read_number
 from messaging.states import MessageState
 from messaging.templatetags.desk import remark
 from messaging.threads import Head, newer_lines
-from messaging.views.conversations import paint_bubbles, render_conversation, waiting_news
+from messaging.views.conversations import paint_bubbles, render_conversation
 from messaging.views.desk import (
     THREAD,
     Context,
@@ -152,17 +152,17 @@ def _handle(request: PersonRequest, message: Message) -> str:
 
 @post_or_return
 def no_reply(request: PersonRequest, uuid: UUID) -> HttpResponse:
-    """Says that the driver's messages up to the one that the page names want no answer, or, naming none, takes that back.
-    Whoever sees the conversation may: those are the fleet's members and support.
+    """Says that the driver's messages through the one that the page names want no answer, or takes that back. Whoever sees
+    the conversation may: those are the fleet's members and support. The page's next look, which it takes at once, shows it.
     """
     found = find_head(request.user, uuid)
     if request.method == "POST":
-        outbox.waive_answer(found.conversation.pk, request.user, read_number(request.POST.get("heard_through", "")))
+        for field, act in (("waive", outbox.waive_answer), ("undo", outbox.want_answer)):
+            through = read_number(request.POST.get(field, ""))
+            if through is not None:
+                act(found.conversation.pk, request.user, through)
         if request.htmx:
-            found = find_head(request.user, uuid)
-            row = {"waits_at": found.waits_at, "heard_through": found.conversation.last_incoming_id}
-            body = waiting_news(request, str(uuid), {**row, "is_waived": found.is_waived})
-            return HttpResponse(body, headers={"HX-Trigger": "live:now"})
+            return HttpResponse(status=204, headers={"HX-Trigger": "live:now"})
     return SeeOther(found.address)
 
 

@@ -233,6 +233,19 @@ def test_what_a_driver_wrote_is_marked_as_read_by_a_button(
     assert f"/c/{conversation.uuid}/" not in browser.html
 
 
+def test_that_a_driver_needs_no_reply_is_said_and_taken_back_by_a_button(
+    live_server: LiveServer, manager: models.User, conversation: models.Conversation
+) -> None:
+    factories.IncomingFactory(conversation=conversation, text="Thanks")
+    conversation.summarise()
+    form = f"/c/{conversation.uuid}/no-reply/"
+    browser = PlainBrowser(live_server.url).log_in(manager, f"/c/{conversation.uuid}/").send(form)
+    assert "No reply needed, says" in browser.html
+    assert f"/c/{conversation.uuid}/" not in browser.open("/?show=reply").html
+    browser.open(f"/c/{conversation.uuid}/").send(form)
+    assert "Waits for a reply since" in browser.html
+
+
 def test_a_session_that_ended_returns_to_the_page_of_the_form(
     live_server: LiveServer, manager: models.User, conversation: models.Conversation
 ) -> None:

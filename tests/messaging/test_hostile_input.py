@@ -86,7 +86,8 @@ def test_no_fragment_breaks_over_a_damaged_current_address(
 FIELDS = (
     "message_text", "priority", "client_token", "recipient", "connection", "is_confirmed", "reply_to", "through", "back",
     "time_zone", "theme", "undo_seconds", "has_shortcuts", "username", "password", "old_password", "new_password1",
-    "new_password2", "next", "q", "action", "reason", "kind", "seen", "is_sure", "note",
+    "new_password2", "next", "q", "action", "reason", "kind", "seen", "is_sure", "note", "waive",
+    "undo",
 )  # fmt: skip
 
 
@@ -99,6 +100,7 @@ def test_no_form_breaks_over_a_damaged_field(
     valid = {"message_text": "Dock 4", "priority": "low", "client_token": str(uuid4())}
     forms: list[tuple[str, dict[str, str]]] = [
         (f"{thread}reply/", {}), (f"{thread}reply/", {**valid, "reply_to": word}), (f"{thread}read/", {}),
+        (f"{thread}no-reply/", {}),
         ("/compose/", {}), ("/compose/", {**valid, "recipient": str(message.recipient and message.recipient.catena_id)}),
         (f"/m/{message.uuid}/cancel/", {}), (f"/m/{message.uuid}/handled/", {}), ("/settings/", {}),
         (f"/m/{message.uuid}/decide/", {}), (f"/m/{message.uuid}/decide/", {"kind": "was_sent", "reason": "He has it"}),

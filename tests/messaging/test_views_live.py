@@ -325,7 +325,9 @@ def test_a_poll_tells_nothing_of_other_fleets(
     client_of: Any, mara: models.User, outsider: models.User, talk: models.Conversation
 ) -> None:
     page = Browser(client_of(outsider), "/")
-    page.address = page.address.replace("v=inbox&scope=", f"v=conversation&scope={talk.pk}")
+    page.path = f"/c/{talk.uuid}/"
+    page.address = page.address.replace("?v=inbox&", f"?v=conversation&scope={talk.pk}&")
+    assert f"scope={talk.pk}" in page.address
     hear(talk, "Secret")
     models.Conversation.objects.update(attention_count=4)
     factories.IncomingFactory(conversation=factories.ConversationFactory())
