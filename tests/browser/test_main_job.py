@@ -14,13 +14,16 @@ END = 30_000
 
 
 def healthy_conversation(stack: Stack) -> str:
-    """The address of a conversation of mara's on a connection that can send."""
+    """The address of a conversation of mara's on a connection that can send: one in which no test has written, or not for the
+    longest time. A driver who still owes an answer would hold back what is written next.
+    """
     ((uuid,),) = stack.rows(
         "SELECT c.uuid::text FROM messaging_conversation c JOIN messaging_connection n ON n.id = c.connection_id"
         " JOIN messaging_fleetmembership f ON f.fleet_id = n.fleet_id JOIN messaging_user u ON u.id = f.user_id"
         " JOIN messaging_fleetuser d ON d.id = c.driver_id"
         " WHERE u.username = 'mara' AND n.status = 'active' AND n.share_level = 'read_write' AND d.deleted_at IS NULL"
-        " AND d.is_active ORDER BY random() LIMIT 1"
+        " AND d.is_active ORDER BY (SELECT max(m.id) FROM messaging_message m WHERE m.conversation_id = c.id"
+        " AND m.author_id IS NOT NULL) NULLS FIRST, random() LIMIT 1"
     )
     return f"/c/{uuid}/"
 
