@@ -40,6 +40,8 @@ UNREAD_WINDOW = 200
 PENDING_POLL_MS = 1200
 # With its spread and the way there and back still within the five seconds in which an author learns of a failure.
 IDLE_POLL_MS = 3800
+# Of a message: its countdown runs, or has just ended.
+HELD = "{0}.state = 'queued' AND {0}.not_before > now() - interval '3 seconds'"
 # What `glance` reads beside when nothing changed.
 NO_NEWS = (None, None, None, False, None, False, None, False)
 # How many of a person's own failures are counted one by one.
@@ -227,8 +229,7 @@ def _changed(mine: str, within: str, *, of_recovery: bool) -> str:
     if of_recovery:
         parts.append(f"EXISTS (SELECT 1 FROM messaging_recovery y WHERE y.id = %(recovery)s AND {changed_sql('y')})")
     if within:
-        held = "h.state = 'queued' AND h.not_before > now() - interval '3 seconds'"
-        parts.append(f"EXISTS (SELECT 1 FROM messaging_message h WHERE {within.format('h')} AND {held})")
+        parts.append(f"EXISTS (SELECT 1 FROM messaging_message h WHERE {within.format('h')} AND {HELD.format('h')})")
     return " OR ".join(parts)
 
 

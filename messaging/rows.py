@@ -15,7 +15,7 @@ from django.utils.timezone import get_current_timezone
 
 from messaging.access import may_withdraw
 from messaging.insight.explanations import title_of
-from messaging.live import CHANGED_BESIDE, MOST_CHANGES, Cursor, changed_sql, cursor_parameters
+from messaging.live import CHANGED_BESIDE, HELD, MOST_CHANGES, Cursor, changed_sql, cursor_parameters
 from messaging.models import User
 from messaging.models.conversation import READ_THROUGH_SQL, unsettled_head_sql
 from messaging.models.directory import provider_name, sees_every_fleet, visible_connections_sql
@@ -236,9 +236,9 @@ class Changes:
 def changed_rows(user: User, conversation_id: int | None, since: Cursor, now: datetime, gates: ClosedGates) -> Changes:
     """Everything a conversation page (or, with None, the inbox) must repaint. One query.
 
-    A conversation counts when its row, one of its messages or this person's read mark changed; a bubble of the open
-    conversation also while it is held, because its countdown runs, and when one changed that it waits for. Bubbles know
-    their neighbours (`bubble_row`).
+    A conversation counts when its row, one of its messages or this person's read mark changed; bubble and row
+    of the open conversation also while a message is held, because its countdown runs, and a bubble when one changed that
+    it waits for. Bubbles know their neighbours (`bubble_row`).
     """
     values = {"user": user.pk, "joined": user.date_joined, "conversation": conversation_id, **cursor_parameters(since)}
     parts = [f"SELECT 'c' AS kind, to_jsonb(t) AS body FROM ({_changed_conversations(user)}) t"]
@@ -267,7 +267,8 @@ def _changed_conversations(user: User) -> str:
     return f"""WITH changed AS MATERIALIZED (
       SELECT x.id FROM messaging_conversation x WHERE {changed_sql("x")}
       UNION SELECT y.conversation_id FROM messaging_message y WHERE {changed_sql("y")}
-      UNION SELECT z.conversation_id FROM messaging_readmark z WHERE z.user_id = %(user)s AND {changed_sql("z")}),
+      UNION SELECT z.conversation_id FROM messaging_readmark z WHERE z.user_id = %(user)s AND {changed_sql("z")}
+      UNION SELECT h.conversation_id FROM messaging_message h WHERE h.conversation_id = %(conversation)s AND {HELD.format("h")}),
     touched AS MATERIALIZED (SELECT seen.id FROM changed, LATERAL (
         SELECT v.id FROM messaging_conversation v WHERE v.id = changed.id AND v.last_at IS NOT NULL
           AND {visible_connections_sql(user, "v.connection_id")} OFFSET 0) seen
@@ -284,8 +285,7 @@ def _changed_messages(user: User) -> str:
     {_MESSAGE}
     WHERE m.id = ANY(ARRAY(
       SELECT x.id FROM moved x WHERE {here}
-      UNION ALL SELECT x.id FROM messaging_message x
-        WHERE {here} AND x.state = 'queued' AND x.not_before > now() - interval '3 seconds'
+      UNION ALL SELECT x.id FROM messaging_message x WHERE {here} AND {HELD.format("x")}
       UNION ALL SELECT w.id FROM messaging_message w WHERE w.conversation_id = %(conversation)s AND w.state = 'waiting'
         AND w.seq > (SELECT min(x.seq) FROM moved x WHERE {here})))
       AND {visible_connections_sql(user, "m.connection_id")}

@@ -35,6 +35,7 @@ NO_TEXT = "(no text)"
 NOTE_LENGTH = 500
 # Of a conversation, not of a message: it stands in no filter of operations.
 NEEDS_REPLY = Badge("needs_reply", "Needs reply", "Needs reply", "corner-down-left", Tone.NEUTRAL, quiet=True)
+NO_REPLY_NEEDED = Badge("no_reply", "No reply needed", "No reply needed", "check", Tone.NEUTRAL, quiet=True)
 
 
 @register.simple_tag
@@ -74,7 +75,7 @@ def _link(row: Row, open_uuid: str, zone: tzinfo, today: date) -> str:
     current = ' aria-current="true"' if row["uuid"] == open_uuid else ""
     return (
         f'<a class="row-link{state}" href="{row["url"]}"{current} hx-get="{row["fragment_url"]}">'
-        f'<span class="row-name">{dot}{escape(row["driver"])}<span class="row-sub">{escape(row["label"])}</span>{hidden}</span>'
+        f'<span class="row-name">{dot}{escape(row["driver"])}<span class="row-sub"> {escape(row["label"])}</span>{hidden}</span>'
         f'<span class="row-time">{time_element(row["last_at"], exact_words(local), near_words(local, today))}</span>'
         f'<span class="row-text" dir="auto">{escape(row["last_text"]) or NO_TEXT}</span>'
         f'<span class="row-meta">{_row_meta(row)}</span></a>'
@@ -91,7 +92,9 @@ def _row_meta(row: Row) -> str:
         )
     if row["needs_reply"]:
         return f"{failures}{_needs_reply(row, is_loud=bool(failures))}"
-    return f"{failures}{'' if row['is_incoming'] else priority(row['priority'])}{badge(shown)}"
+    if row["is_incoming"]:
+        return f"{failures}{badge(NO_REPLY_NEEDED)}"
+    return f"{failures}{priority(row['priority'])}{badge(shown)}"
 
 
 def _needs_reply(row: Row, *, is_loud: bool) -> str:

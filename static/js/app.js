@@ -1,11 +1,11 @@
-// What markup and htmx cannot say. Listeners sit on the document: swapped content needs no set-up.
+// What markup and htmx cannot say. Listeners on the document outlive swaps.
 const $ = (selector, root = document) => root.querySelector(selector);
 const $$ = (selector) => document.querySelectorAll(selector);
 const byId = (id) => document.getElementById(id);
 const on = (name, act, target = document) => target.addEventListener(name, act);
 const show = (element, isShown = true) => { if (element) element.hidden = !isShown; };
 
-// A region that says the same stays silent, hence emptied. Polite sentences are merged, one per 10 s.
+// A region that says the same stays silent, hence emptied. Polite ones are merged, one per 10 s.
 const spoken = { waiting: [], nextAt: 0, timer: 0, seen: "" };
 
 function speak(id, text) {
@@ -35,7 +35,7 @@ function pause(text) {
   show(byId("live-banner"));
 }
 
-// A gate here, because htmx's own trigger filters need eval.
+// Here, because htmx's trigger filters need eval.
 function mayPoll(now, isAsked) {
   if (document.hidden || !navigator.onLine) return false;
   if (isAsked) return true;
@@ -46,7 +46,7 @@ function mayPoll(now, isAsked) {
 
 function pollFailed() {
   poll.failures += 1;
-  // Slack for the tick that falls on the mark.
+  // Slack for a tick on the mark.
   poll.notBefore = Date.now() + Math.min(MINUTE, interval() * 2 ** poll.failures) - 500;
   if (poll.failures > 1) pause();
 }
@@ -80,7 +80,7 @@ function failed(ctx) {
   if (note) speak("live-alert", note.textContent.trim());
 }
 
-// Answers of 4xx carry their own words.
+// 4xx carry their own words.
 on("htmx:response:error", ({ detail: { ctx } }) => (isPoll(ctx) || ctx.response.status >= 500) && failed(ctx));
 on("htmx:error", ({ detail }) => failed(detail.ctx));
 
@@ -136,7 +136,7 @@ on("htmx:after:swap", () => {
 
 // A changed row glows once; the policy forbids inline styles.
 on("htmx:after:settle", ({ target }) => {
-  // A countdown is no news.
+  // No news: a countdown.
   if (!target.matches?.(".row, .msg:not(:has([data-key=z])), [data-glow]") || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
   const tint = getComputedStyle(target).getPropertyValue("--accent-bg");
   ($(":scope > :not(span)", target) ?? target).animate({ backgroundColor: [tint, ""] }, 1600);
@@ -179,11 +179,13 @@ on("submit", (event) => {
 
 function watchLog(log) {
   const button = $("[data-new]", log.parentElement), list = $(".log-list", log), toEnd = () => { log.scrollTop = log.scrollHeight; };
-  let fresh = 0, height = 0;
+  let fresh = 0, height = 0, top = 0;
   log.isAtEnd = true;
   on("scroll", () => {
     height = log.scrollHeight;
-    log.isAtEnd = height - log.scrollTop - log.clientHeight < 48;
+    // Only scrolling up leaves the end.
+    log.isAtEnd = height - log.scrollTop - log.clientHeight < 48 || (log.isAtEnd && log.scrollTop >= top);
+    top = log.scrollTop;
     if (!log.isAtEnd) return;
     fresh = 0;
     show(button, false);
@@ -193,7 +195,7 @@ function watchLog(log) {
     if (log.isAtEnd) return;
     const grown = log.scrollHeight - height;
     height += grown;
-    // At the very top the browser does not anchor.
+    // At the top the browser does not anchor.
     if (!log.scrollTop && changes.some((change) => !change.previousSibling?.previousElementSibling)) log.scrollTop = grown;
     // Older messages land before others; only the end is new.
     const added = changes.flatMap((change) => (change.nextSibling?.nextElementSibling ? [] : [...change.addedNodes]));
@@ -225,7 +227,7 @@ async function copy(button) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Plain http has no clipboard interface; the old command works.
+    // Plain http has no clipboard.
     const box = document.body.appendChild(Object.assign(document.createElement("textarea"), { value: text }));
     box.select();
     document.execCommand("copy");

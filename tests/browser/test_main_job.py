@@ -55,6 +55,9 @@ def test_a_reply_is_seen_at_once_then_accepted_then_answered_without_a_reload(pa
     answer = page.locator("#thread-items .msg-in").last
     expect(answer).to_be_visible(timeout=END)
     expect(page.locator("#thread-items > li.msg").last).to_have_class(re.compile("msg-in"), timeout=END)
+    # The line about who waits comes with it and takes its room from the thread.
+    expect(page.locator("#composer-waiting")).to_contain_text("Waits for a reply since")
+    expect(page.locator("#thread-items > li.msg .msg-foot").last).to_be_in_viewport()
     assert loads == []
 
 

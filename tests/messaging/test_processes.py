@@ -138,7 +138,7 @@ def test_the_log_of_the_last_run_is_kept_beside_the_new_one(tmp_path: Path) -> N
     for word in ("first", "second"):
         script(tmp_path, "talker", f"print('{word}', flush=True); import signal; signal.pause()")
         with family_of(tmp_path) as family:
-            family.await_ready(family.start("talker", ["talker.py"]), lambda: log.stat().st_size > 0)
+            family.await_ready(family.start("talker", ["talker.py"]), lambda: log.read_text().endswith("\n"))
 
     assert log.read_text() == "second\n"
     assert log.with_suffix(".log.1").read_text() == "first\n"

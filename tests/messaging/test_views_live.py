@@ -216,6 +216,7 @@ def test_a_running_countdown_is_repainted_until_it_ends(
     page.poll()
     html = page.poll()
     assert re.search(r"Sends in \d+ s", html)
+    assert f'hx-target="#c-{talk.uuid}"' in html, "its row in the list says so too"
     assert outbox.cancel(message, mara, timezone.now())
     assert "Cancelled by" in page.poll()
     assert page.poll() == ""
