@@ -4,13 +4,15 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PORT ?= 8000
+# Two for each of two processors: browser tests mostly wait. The longest come first (tests/conftest.py).
+JOBS ?= 4
 
 .PHONY: help setup demo test check bench chaos chaos-quick chaos-long clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the whole product on this machine: prints an address and three log-ins (PORT=8100 for another port)"
-	@echo "make test    all tests but the chaos ones, with coverage"
+	@echo "make test    all tests but the chaos ones, with coverage (JOBS=2 for less at a time)"
 	@echo "make check   format, lint, types, configuration and migrations"
 	@echo "make bench   what pages, sending, webhooks, a first import and the console cost"
 	@echo "make chaos   kills the product's own processes and its database, and judges what is left (chaos-quick: a twentieth;"
@@ -24,7 +26,7 @@ demo: $(VENV)/.for-running
 	@exec $(PYTHON) manage.py demo --port $(PORT)
 
 test: $(VENV)/.for-tests
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup --cov --cov-report term --durations 10 -m "not chaos"
+	@$(PYTHON) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder --cov --cov-report term --durations 10 -m "not chaos"
 
 check: $(VENV)/.for-tests
 	$(PYTHON) -m ruff format --check .
@@ -40,7 +42,7 @@ bench: $(VENV)/.for-tests
 
 # Beside other tests neither would keep to its times.
 chaos-quick: $(VENV)/.for-tests
-	@$(PYTHON) -m pytest -m chaos tests/chaos tests/flows
+	@$(PYTHON) -m pytest -m chaos tests/chaos tests/flows tests/messaging/test_search.py
 
 chaos: $(VENV)/.for-tests
 	@$(PYTHON) -m tests.chaos ci $(if $(SEED),--seed $(SEED))

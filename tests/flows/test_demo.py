@@ -170,6 +170,7 @@ def test_the_demo_starts_logs_people_in_stops_cleanly_and_starts_again_with_what
     assert demo.is_off()
 
 
+@pytest.mark.chaos
 def test_a_killed_demo_leaves_nothing_behind(demo: Demo) -> None:
     demo.start()
     running = demo.processes()
@@ -180,6 +181,7 @@ def test_a_killed_demo_leaves_nothing_behind(demo: Demo) -> None:
     assert demo.is_off()
 
 
+@pytest.mark.chaos
 def test_a_dead_child_stops_the_demo_and_is_named(demo: Demo) -> None:
     demo.start()
     assert demo.process

@@ -271,6 +271,7 @@ def report(couriers: Couriers, world: World, began: float) -> None:
     )
 
 
+@pytest.mark.chaos
 def test_an_event_is_applied_within_half_a_second(tmp_path: Path) -> None:
     with installation(tmp_path, 3600, Random(SEED), 0.0) as (server, workers, _, couriers):
         world, events = server.world, []

@@ -28,6 +28,7 @@ def world() -> World:
     return made
 
 
+@pytest.mark.chaos
 def test_an_import_killed_in_the_middle_goes_on_with_nothing_lost_and_nothing_twice(
     world: World, tmp_path: Path
 ) -> None:

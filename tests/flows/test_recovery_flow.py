@@ -127,6 +127,7 @@ def test_it_stops_itself_when_the_cause_is_still_there(
 
 
 @with_commits
+@pytest.mark.chaos
 def test_a_worker_killed_in_the_middle_is_resumed_exactly(
     frozen: Recovery, catena: SimulatorServer, catena_client: CatenaClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

