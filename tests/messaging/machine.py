@@ -440,6 +440,7 @@ class Life(RuleBasedStateMachine):
         if message is None:
             return
         self.now = max(self.now, (message.accepted_at or self.now) + timedelta(hours=25))
+        self.expect_matches()  # a verdict looks first at what has come in, which may be another message's
         self.expect(message.pk, S.CLOSED_SENT)
         reconcile.decide(
             message, self.ground.author, K.WAS_SENT, "He has it", seen=reconcile.stamp(message), now=self.now

@@ -46,6 +46,17 @@ def told_lives() -> None:
         life.close_what_never_ends(0)
         life.teardown()
 
+    # A verdict about one send finds the operation of its twin.
+    life = Life()
+    life.lose(1, "Call me", False, False)
+    life.give_up_looking()
+    life.decide(0, K.SEND_AGAIN, False, False)
+    life.lose(1, "Call me", True, True)
+    life.give_up_looking()
+    life.lose(1, "Call me", True, False)
+    life.report(0, "pending", -5)
+    life.close_what_never_ends(0)
+    life.teardown()
     # A listing that is read for one send shows how another has ended.
     life = Life()
     life.lose(1, "Call me", False, False)
