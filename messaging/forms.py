@@ -1,8 +1,9 @@
 """What people type, validated. Says what to do about each mistake; writes nothing."""
 
+from functools import lru_cache
+from importlib.resources import files
 from typing import Any
 from uuid import UUID
-from zoneinfo import available_timezones
 
 from django import forms
 from django.conf import settings
@@ -192,13 +193,19 @@ class ViewForm(forms.Form):
         return [str(error) for errors in self.errors.values() for error in errors]
 
 
+@lru_cache
+def zone_names() -> tuple[str, ...]:
+    """The zones of the world's countries, without the names that they had before ("Asia/Calcutta") or have besides."""
+    table = (files("tzdata.zoneinfo") / "zone.tab").read_text(encoding="utf-8")
+    return tuple(sorted({line.split("\t")[2] for line in table.splitlines() if not line.startswith("#")}))
+
+
 def time_zones() -> list[tuple[str, list[tuple[str, str]]]]:
     """Every zone by its region, as a select groups them; the installation's own comes first as the blank choice."""
     regions: dict[str, list[tuple[str, str]]] = {}
-    for name in sorted(available_timezones()):
-        region, separator, place = name.partition("/")
-        if separator and region not in {"Etc", "SystemV", "US", "posix", "right"}:
-            regions.setdefault(region, []).append((name, place.replace("_", " ").replace("/", ", ")))
+    for name in zone_names():
+        region, _, place = name.partition("/")
+        regions.setdefault(region, []).append((name, place.replace("_", " ").replace("/", ", ")))
     return [("General", [("", f"As installed ({settings.TIME_ZONE})"), ("UTC", "UTC")]), *sorted(regions.items())]
 
 
@@ -327,3 +334,10 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]  # not generic at
     class Meta:
         model = User
         fields = ["time_zone", "theme", "undo_seconds", "has_shortcuts"]
+
+    def __init__(self, *args: Any, **given: Any) -> None:
+        super().__init__(*args, **given)
+        kept = self.instance.time_zone
+        if kept and kept not in {"UTC", *zone_names()}:
+            # An older name of a zone, which somebody has chosen: saving the rest must not take it away.
+            self.fields["time_zone"].choices = [*time_zones(), ("Chosen before", [(kept, kept)])]  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ from tests import factories
 from tests.flows.test_two_workers import Workers, dsn, just_read, make_conversations, running
 from tests.stack import wait_for
 
-pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.processes, pytest.mark.chaos, pytest.mark.django_db(transaction=True)]
 S = MessageState
 WRITE = "POST /v2/telematics/messages"
 
@@ -74,7 +74,6 @@ def test_a_message_leaves_at_once_and_a_lost_database_session_costs_nothing(
     assert server.world.posts_seen == 8
 
 
-@pytest.mark.chaos
 def test_a_worker_that_is_told_to_end_lets_its_post_finish_and_claims_no_other(
     tmp_path: Path, author: models.User
 ) -> None:
@@ -103,7 +102,6 @@ def end(workers: Workers) -> tuple[int, float]:
     return child.wait(60), time.monotonic() - began
 
 
-@pytest.mark.chaos
 def test_claims_that_have_not_been_posted_are_back_in_the_queue_when_the_worker_ends(
     tmp_path: Path, author: models.User
 ) -> None:
@@ -123,7 +121,6 @@ def test_claims_that_have_not_been_posted_are_back_in_the_queue_when_the_worker_
     assert server.world.posts_seen == 0
 
 
-@pytest.mark.chaos
 def test_a_post_that_is_never_answered_does_not_keep_a_worker_from_ending(tmp_path: Path, author: models.User) -> None:
     with running(tmp_path, lease=12) as (server, workers):
         talk, *_ = make_conversations(server.world, 1)
@@ -154,7 +151,6 @@ def database_away() -> Iterator[None]:
             beside.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
-@pytest.mark.chaos
 def test_a_worker_ends_within_half_a_minute_also_when_the_database_is_away(tmp_path: Path, author: models.User) -> None:
     with running(tmp_path, lease=90) as (server, workers):
         workers.environment["SEND_TOTAL_SECONDS"] = "10"

@@ -89,3 +89,18 @@ def test_time_zones_are_grouped_by_region_and_name_no_aliases_of_the_system() ->
     assert ("America/Argentina/Buenos_Aires", "Argentina, Buenos Aires") in groups["America"]
     assert ("UTC", "UTC") in groups["General"]
     assert not {"Etc", "posix", "right"} & set(groups)
+    assert ("Asia/Kolkata", "Kolkata") in groups["Asia"]
+    assert "Asia/Calcutta" not in dict(groups["Asia"])
+
+
+@pytest.mark.django_db
+def test_an_older_name_of_a_zone_stays_chosen_when_something_else_is_saved(mara: models.User) -> None:
+    mara.time_zone = "Asia/Calcutta"
+    form = forms.SettingsForm({"time_zone": "Asia/Calcutta", "theme": "dark", "undo_seconds": "20"}, instance=mara)
+    assert '<option value="Asia/Calcutta" selected>' in str(form["time_zone"])
+    assert form.is_valid(), form.errors
+    assert form.save().time_zone == "Asia/Calcutta"
+    mara.time_zone = ""
+    assert not forms.SettingsForm(
+        {"time_zone": "Asia/Calcutta", "theme": "dark", "undo_seconds": "20"}, instance=mara
+    ).is_valid()

@@ -177,9 +177,9 @@ def test_a_second_ctrl_c_does_not_wait_for_a_child_that_will_not_stop(tmp_path: 
 
     began = time.monotonic()
     parent.send_signal(signal.SIGINT)
-    parent.communicate(timeout=20)
+    parent.communicate(timeout=60)
 
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20, "nobody waits the 35 seconds that a child may take"
     assert not [child for child in children if is_alive(child)]
 
 
