@@ -4,7 +4,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PORT ?= 8000
-# For two processors: two are with the browser tests and mostly wait (tests/conftest.py).
+# Two for each of two processors: browser tests mostly wait. The longest come first (tests/conftest.py).
 JOBS ?= 4
 
 .PHONY: help setup demo test check bench chaos chaos-quick chaos-long clean

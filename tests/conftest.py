@@ -16,14 +16,12 @@ from tests import factories, templates
 
 @pytest.hookimpl(tryfirst=True)  # before the distribution reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two workers share the browser tests, file by file, from the beginning: they wait more than they work, so that the others
-    have the processors meanwhile, and the tests of a worker share a running product. What takes long comes first, so that no
-    worker is left alone with it at the end.
+    """The browser tests of a file run in one worker, because they share a running product. What takes long comes first, so
+    that no worker is left alone with it at the end.
     """
-    in_browser = [item for item in items if "browser" in item.keywords]
-    files = sorted({item.path for item in in_browser})
-    for item in in_browser:
-        item.add_marker(pytest.mark.xdist_group(f"browser-{files.index(item.path) % 2}"))
+    for item in items:
+        if "browser" in item.keywords:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     items.sort(key=_rank)
 
 
