@@ -21,6 +21,7 @@ from messaging.models.conversation import READ_THROUGH_SQL, unsettled_head_sql
 from messaging.models.directory import provider_name, sees_every_fleet, visible_connections_sql
 from messaging.models.explanations import STAMP_SQL
 from messaging.models.outlook import ClosedGates, delivery_of
+from messaging.models.people import name_sql
 from messaging.models.statements import prepared_cursor
 from messaging.states import (
     CANCELLABLE_STATES,
@@ -66,15 +67,11 @@ LEFT JOIN messaging_readmark r ON r.conversation_id = c.id AND r.user_id = %(use
 """
 
 
-def _name_sql(person: str) -> str:
-    return f"coalesce(nullif(btrim({person}.first_name || ' ' || {person}.last_name), ''), {person}.username)"
-
-
 _MESSAGE = f"""
 SELECT m.id, m.uuid::text AS uuid, m.conversation_id, m.text, m.priority, m.author_id, m.sender_name, m.handled_at, m.is_test,
   CASE WHEN m.direction = 'in' AND m.sender_name = '' THEN left(m.raw->>'sender_id', 8) END AS sender_short,
   a.first_name AS author__first_name, a.last_name AS author__last_name, a.username AS author__username,
-  q.uuid::text AS quote_uuid, q.text AS quote_text, m.handled_note, {_name_sql("h")} AS handled_by, m.handled_by_id,
+  q.uuid::text AS quote_uuid, q.text AS quote_text, m.handled_note, {name_sql("h")} AS handled_by, m.handled_by_id,
   o.uuid::text AS repeats_uuid, o.occurred_at AS repeats_at,
   CASE WHEN m.state = 'waiting' THEN {unsettled_head_sql("m")} END AS behind,
   m.error_type, m.response_status_code, m.cause,
@@ -87,7 +84,7 @@ LEFT JOIN messaging_user a ON a.id = m.author_id
 LEFT JOIN messaging_user s ON s.id = m.settled_by_id
 LEFT JOIN messaging_user h ON h.id = m.handled_by_id
 LEFT JOIN messaging_message o ON o.id = m.retry_of_id
-LEFT JOIN LATERAL (SELECT x.uuid, x.occurred_at, x.author_id, {_name_sql("u")} AS author
+LEFT JOIN LATERAL (SELECT x.uuid, x.occurred_at, x.author_id, {name_sql("u")} AS author
   FROM messaging_message x JOIN messaging_user u ON u.id = x.author_id
   WHERE x.retry_of_id = m.id AND x.state <> 'cancelled'
     AND (m.handled_at IS NOT NULL OR m.state IN ('failed', 'rejected', 'expired'))

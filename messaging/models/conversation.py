@@ -11,7 +11,7 @@ from django.db.models import Exists, F, OuterRef, Q
 from django.urls import reverse
 
 from messaging.models.directory import Connection
-from messaging.models.people import User
+from messaging.models.people import User, name_sql
 from messaging.models.summaries import repeat_messages
 from messaging.states import (
     ATTENTION_STATES,
@@ -228,7 +228,7 @@ def waiting_sql(alias: str) -> str:
         f"{alias}.unanswered_since AS waits_at, {alias}.last_incoming_id AS heard_through,"  # noqa: S608 (our own names)
         f" {alias}.no_answer_through AS waived_through, CASE WHEN {alias}.no_answer_through IS NOT NULL"
         f" AND {alias}.unanswered_since IS NULL AND {unanswered_since_sql(alias, whatever_was_waived=True)} IS NOT NULL"
-        " THEN (SELECT coalesce(nullif(btrim(p.first_name || ' ' || p.last_name), ''), p.username) FROM messaging_user p"
+        f" THEN (SELECT {name_sql('p')} FROM messaging_user p"
         f" WHERE p.id = {alias}.no_answer_by_id) END AS waived_by"
     )
 

@@ -44,6 +44,11 @@ class User(AbstractUser):
         return self.get_full_name() or self.username
 
 
+def name_sql(alias: str) -> str:
+    """`User.label` of the person whose row is `alias`, as an SQL expression."""
+    return f"coalesce(nullif(btrim({alias}.first_name || ' ' || {alias}.last_name), ''), {alias}.username)"
+
+
 class LogInAttempt(models.Model):
     """One try to log in that did not succeed (yet); kept for the minutes in which it counts against further tries.
 
