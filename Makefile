@@ -1,6 +1,8 @@
 # Two commands matter: `make demo` and `make test`. Both build what they need first; neither needs root or a server.
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
+# Every process of the product and every worker of a test run would compile all of it again.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PORT ?= 8000

@@ -1,8 +1,13 @@
 """What every test may ask for. The database is the real PostgreSQL; nothing here patches the product."""
 
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +17,27 @@ from django.test import Client, TransactionTestCase
 
 from messaging import models
 from tests import factories, templates
+
+HERE = Path(__file__).resolve().parent
+QUEUE = {"procrastinate_jobs", "procrastinate_events", "procrastinate_periodic_defers", "procrastinate_workers"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What the workers of a run would wait for is made while they start."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        making = subprocess.Popen([sys.executable, "-m", "tests.templates", settings.DATABASE_URL], cwd=HERE.parent)
+        config.add_cleanup(lambda: making.wait() and None)
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Each worker of a run begins to read at another file: what one has rewritten and compiled, the others find done."""
+    if isinstance(collector, pytest.Session) and hasattr(collector.config, "workerinput"):
+        worker = collector.config.workerinput
+        files = [path.relative_to(HERE.parent).with_suffix("") for path in sorted(HERE.rglob("test_*.py"))]
+        first = len(files) * int(worker["workerid"][2:]) // worker["workercount"]
+        for path in files[first:] + files[:first]:
+            with suppress(Exception):  # what cannot be read is reported when it is collected
+                import_module(".".join(path.parts))
 
 
 @pytest.hookimpl(tryfirst=True)  # before the distribution reads the groups
@@ -65,6 +91,7 @@ def _delete_rows(_: TransactionTestCase) -> None:
     kept = {"django_content_type", "auth_permission"}
     connection = connections["default"]
     tables = set(connection.introspection.django_table_names(only_existing=True, include_views=False)) - kept
+    tables |= QUEUE  # Django does not manage them, so it does not name them
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")  # no order among tables, and no trigger objects
         cursor.execute(";".join(f'DELETE FROM "{table}"' for table in sorted(tables)))

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import factory
+from django.db import connection as database
 from django.utils import timezone
 
 from messaging import models
@@ -13,6 +14,7 @@ from messaging.states import AttemptOutcome, Authority, Direction, MessageState,
 
 PASSWORD = "north-yard-gate-7"
 EPOCH = datetime(2026, 5, 12, 14, 3, 21, tzinfo=UTC)
+TAKE_SEQ = "UPDATE messaging_conversation SET next_seq = next_seq + 1 WHERE id = %s RETURNING next_seq - 1"
 
 
 class UserFactory(factory.django.DjangoModelFactory):
@@ -205,10 +207,10 @@ def office_user(connection: models.Connection) -> models.FleetUser:
 
 def next_seq(conversation: models.Conversation) -> int:
     """Takes the next number as composing does, so that factory rows and composed rows share one order."""
-    conversation.refresh_from_db(fields=["next_seq"])
-    seq = conversation.next_seq
-    models.Conversation.objects.filter(pk=conversation.pk).update(next_seq=seq + 1)
-    return seq
+    with database.cursor() as cursor:
+        cursor.execute(TAKE_SEQ, [conversation.pk])
+        (conversation.next_seq,) = cursor.fetchone()
+    return conversation.next_seq
 
 
 def accepted(conversation: models.Conversation, **columns: Any) -> models.Message:

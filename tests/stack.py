@@ -65,7 +65,7 @@ class Stack:
             "PUBLIC_URL": self.url, "VAR_DIR": str(self.var), "CATENA_API_URL": self.simulator.url,
             "CATENA_TOKEN_URL": self.simulator.token_url, "CATENA_CLIENT_ID": self.simulator.client_id,
             "CATENA_CLIENT_SECRET": self.simulator.client_secret, "LOG_LEVEL": "INFO", "PYTHONPATH": str(ROOT),
-            **self.settings,
+            "DJANGO_SETTINGS_MODULE": "tests.stack_settings", **self.settings,
         }  # fmt: skip
 
     def manage(self, *arguments: str) -> str:

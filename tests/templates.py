@@ -65,3 +65,8 @@ def _manage(*arguments: str, **settings: str) -> None:
         env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, f"manage.py {arguments} failed:\n{done.stdout}{done.stderr}"
+
+
+if __name__ == "__main__":
+    migrated(sys.argv[1])
+    collected()

@@ -14,7 +14,6 @@ from enum import StrEnum
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Sum
 
 from messaging.catena import errors, webhooks
 from messaging.catena.records import Record, plan
@@ -48,9 +47,16 @@ VALUES (%(key)s, %(webhook_id)s, %(event_name)s, %(body)s::jsonb, %(sha256)s, %(
     clock_timestamp(), 0, CASE WHEN %(is_new)s THEN clock_timestamp() END)
 ON CONFLICT (key) DO NOTHING
 """
+# One statement, because whoever sends what is refused decides how often. It sees the counts as they were before it.
 COUNT_SQL = """
-INSERT INTO messaging_refuseddelivery (cause, minute, count) VALUES (%(cause)s, date_trunc('minute', %(now)s), 1)
-ON CONFLICT (cause, minute) DO UPDATE SET count = messaging_refuseddelivery.count + 1
+WITH counted AS (
+    INSERT INTO messaging_refuseddelivery (cause, minute, count) VALUES (%(cause)s, date_trunc('minute', %(now)s), 1)
+    ON CONFLICT (cause, minute) DO UPDATE SET count = messaging_refuseddelivery.count + 1
+    RETURNING 1
+)
+SELECT 1 + coalesce((SELECT sum(count) FROM messaging_refuseddelivery WHERE minute > %(since)s), 0)::int,
+    EXISTS (SELECT FROM messaging_synccursor WHERE name = %(sweep)s AND asked_at > %(since)s)
+FROM counted
 """
 
 
@@ -173,23 +179,22 @@ def note_refusal(cause: Cause, why: str, now: datetime) -> None:
     Catena repeats nothing that was answered 4xx.
     """
     with prepared_cursor() as cursor:
-        cursor.execute(COUNT_SQL, {"cause": cause.value, "now": now})
-    recent = RefusedDelivery.objects.filter(minute__gt=now - ALARM_WINDOW).aggregate(total=Sum("count"))["total"] or 0
+        since = now - ALARM_WINDOW
+        cursor.execute(COUNT_SQL, {"cause": cause.value, "now": now, "since": since, "sweep": f"{ROUND}messages"})
+        recent, is_asked = cursor.fetchone()
     if recent < ALARM_AT:
         logger.warning("A webhook was refused: %s", why)
-    elif _ask_for_everything(ALARM_WINDOW, now):
+    elif not is_asked:
+        _ask_for_everything()
         logger.error(
             "%d webhooks were refused within minutes, the last because %s; reading the lists instead", recent, why
         )
 
 
-def _ask_for_everything(quiet: timedelta = timedelta(), now: datetime | None = None) -> bool:
-    """Has the sweeps run soon. False when they were asked to, or ran, within `quiet`."""
-    if now is not None and SyncCursor.objects.filter(name=f"{ROUND}messages", asked_at__gt=now - quiet).exists():
-        return False
+def _ask_for_everything() -> None:
+    """Has the sweeps run soon."""
     for sweep in ("messages", "operations"):
         SyncCursor.objects.ask(sweep)
-    return True
 
 
 def forget_old(now: datetime) -> int:

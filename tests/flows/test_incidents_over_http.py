@@ -18,7 +18,7 @@ __all__ = ["catena", "catena_client"]
 
 # In one long transaction every update would make the next read slower.
 pytestmark = pytest.mark.django_db(transaction=True)
-FAILURES = int(os.environ.get("OUTAGE_FAILURES", "200"))
+FAILURES = int(os.environ.get("OUTAGE_FAILURES", "90"))
 CAUSES = (
     {"error_type": "tsp", "status": 503, "details": "Upstream unavailable, incident 8fa21c"},
     {"error_type": "auth", "status": 401, "details": "Token expired"},

@@ -21,7 +21,7 @@ from tests.messaging.test_outbox_races import with_commits
 
 S = MessageState
 # OUTAGE_FAILURES=1002 is the size of a bad morning; a multiple of six.
-COUNT = int(os.environ.get("OUTAGE_FAILURES", "150"))
+COUNT = int(os.environ.get("OUTAGE_FAILURES", "60"))
 IN_DOUBT = COUNT // 3
 SAFE = COUNT - IN_DOUBT
 # Of three causes one leaves it open whether the driver got it.

@@ -5,7 +5,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connection as database
 from django.utils import timezone
 
 from messaging import models
@@ -15,19 +14,6 @@ from messaging.sync import subscriptions
 from tests import factories
 from tests.messaging.hooked import hooked
 from tests.simulator.receiver import Receiver
-
-
-@pytest.fixture(autouse=True)
-def no_doorbells_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Django's flush after a test with real commits knows nothing of the job tables."""
-    marker = request.node.get_closest_marker("django_db")
-    if marker is None or not marker.kwargs.get("transaction"):
-        yield
-        return
-    request.getfixturevalue("transactional_db")
-    yield
-    with database.cursor() as cursor:
-        cursor.execute("DELETE FROM procrastinate_jobs")
 
 
 def client_of_server(server: SimulatorServer, **bounds: float) -> CatenaClient:

@@ -87,6 +87,10 @@ class Life(RuleBasedStateMachine):
         found = models.Message.objects.only(*NEEDED).order_by("id")
         return list(found.filter(state__in=states) if states else found)
 
+    def first(self, **having: Any) -> int | None:
+        """The key of the oldest such message."""
+        return models.Message.objects.filter(**having).order_by("id").values_list("pk", flat=True).first()
+
     def pick(self, number: int, *states: str) -> models.Message | None:
         found = self.rows(*states)
         return found[number % len(found)] if found else None
@@ -113,9 +117,9 @@ class Life(RuleBasedStateMachine):
         """Whatever a listing shows to have ended has ended, also for messages that nobody looks for."""
         for one in self.catena.operations:
             end = ENDS.get(one.record.status) if one.is_listed else None
-            message = models.Message.objects.filter(operation__catena_id=one.record.id).first() if end else None
+            message = self.first(operation__catena_id=one.record.id) if end else None
             if message is not None and end is not None:
-                self.expect(message.pk, end)
+                self.expect(message, end)
 
     # Steps.
 
@@ -134,30 +138,28 @@ class Life(RuleBasedStateMachine):
     @rule(place=PICK)
     def claim(self, place: int) -> None:
         talk = self.talk(place)
-        head = models.Message.objects.filter(
-            conversation=talk, state=S.QUEUED, not_before__lte=self.now, expires_at__gt=self.now
-        ).first()
+        head = self.first(conversation=talk, state=S.QUEUED, not_before__lte=self.now, expires_at__gt=self.now)
         claimed = outbox.claim(talk.pk, outbox.Sender(self.catena, lambda: self.now))
-        if self.is_paused() and head is not None:
+        if head is not None and self.is_paused():
             self.reach("a closed gate stops a claim")
             head = None
         assert (claimed is None) == (head is None)
         if claimed is not None and head is not None:
-            assert claimed.message_id == head.pk
+            assert claimed.message_id == head
             self.claims.append(claimed)
             self.claims_made.append(claimed)
-            self.expect(head.pk, S.CLAIMED)
+            self.expect(head, S.CLAIMED)
         self.judge()
 
     @precondition(lambda self: self.claims)
     @rule(number=PICK)
     def begin(self, number: int) -> None:
         claimed = self.claims[-1 - number % min(len(self.claims), 4)]
-        message = models.Message.objects.get(pk=claimed.message_id)
-        attempts = list(message.send_attempts.order_by("id"))
+        message = models.Message.objects.only(*NEEDED).get(pk=claimed.message_id)
+        outcomes = list(message.send_attempts.order_by("id").values_list("outcome", flat=True))
         is_held = (message.state, message.fence) == (S.CLAIMED, claimed.fence) and message.lease_until > self.now
         is_free = is_held and not self.is_paused()
-        is_entitled = not attempts or attempts[-1].outcome in PROVEN_UNSENT_OUTCOMES or self.has_fresh_decision(message)
+        is_entitled = not outcomes or outcomes[-1] in PROVEN_UNSENT_OUTCOMES or self.has_fresh_decision(message)
         try:
             outbox.begin_post(claimed, claimed.draft, "life", self.now)
         except NoAuthority:
@@ -191,7 +193,7 @@ class Life(RuleBasedStateMachine):
     def finish(self, number: int, outcome: O, took: bool, listed: bool, status: str = "pending") -> None:
         """The end of a POST, in time or late; an ambiguous one may have been taken or not. A webhook may come first."""
         claimed = self.claims[-1 - number % min(len(self.claims), 4)]
-        message = models.Message.objects.get(pk=claimed.message_id)
+        message = models.Message.objects.only(*NEEDED).get(pk=claimed.message_id)
         has_begun = (claimed.message_id, claimed.fence) in self.begun
         if not has_begun and outcome != O.UNSENT:
             return
@@ -249,7 +251,7 @@ class Life(RuleBasedStateMachine):
             return
         played = self.catena.operations[-1 - number % len(self.catena.operations)]
         record = changed(played.record, status, self.now + age * SECOND)
-        message = models.Message.objects.filter(operation__catena_id=record.id).first()
+        message = models.Message.objects.only(*NEEDED).filter(operation__catena_id=record.id).first()
         if message is not None:
             self.expect(message.pk, S.ACCEPTED, S.SUCCEEDED, S.FAILED)
             if message.state in {S.SUCCEEDED, S.FAILED} and status == "pending":

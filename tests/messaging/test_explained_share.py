@@ -21,7 +21,7 @@ from tests import factories
 
 pytestmark = pytest.mark.django_db
 Catalogue = list[tuple[str, int | None, str]]
-SAMPLE = 400
+SAMPLE = 200
 WANTED = 95
 # What providers say in the words that the contract's examples and the anchors' manuals use, by type and code.
 PHRASES: Catalogue = [

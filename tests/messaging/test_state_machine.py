@@ -20,7 +20,7 @@ EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "200"))
 STEPS = int(os.environ.get("MACHINE_STEPS", "50"))
 SEED = int(os.environ.get("MACHINE_SEED", "20261125"))
 # So many lives share a transaction: PostgreSQL carries the rows of those that were rolled back along until it ends.
-BATCH = 200
+BATCH = 50
 BATCHES = [min(BATCH, EXAMPLES - first) for first in range(0, EXAMPLES, BATCH)]
 
 
