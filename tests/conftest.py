@@ -40,21 +40,15 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
                 import_module(".".join(path.parts))
 
 
-@pytest.hookimpl(tryfirst=True)  # before the distribution reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The browser tests of a file run in one worker, because they share a running product. What takes long comes first, so
-    that no worker is left alone with it at the end.
-    """
-    for item in items:
-        if "browser" in item.keywords:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """A run hands out whole files, in this order: what takes long comes first, so that no worker is left alone with it."""
     items.sort(key=_rank)
 
 
 def _rank(item: pytest.Item) -> int:
     if item.path.name == "test_state_machine.py":
         return 0
-    return 1 if item.get_closest_marker("xdist_group") else 2
+    return 1 if item.get_closest_marker("processes") else 2
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

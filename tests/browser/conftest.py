@@ -98,3 +98,9 @@ def sign_in(page: Page, username: str) -> None:
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
     page.wait_for_url("/")
+
+
+def sign_out(page: Page) -> None:
+    """As if the browser had been closed. The page goes first: its next poll would lead it to the log-in by itself."""
+    page.goto("about:blank")
+    page.context.clear_cookies()

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import sign_in
+from tests.browser.conftest import sign_in, sign_out
 from tests.browser.judging import faults, lenient, photograph
 from tests.browser.test_failures import take_care_of_everything, wait_until_failed
 from tests.browser.test_main_job import healthy_conversation, write
@@ -50,7 +50,7 @@ def test_support_exports_what_the_filter_finds(page: Page, stack: Stack) -> None
     take_care_of_everything(stack)
     sign_in(page, "mara")
     fail(page, stack, "=Bay eight #fail-auth")
-    page.context.clear_cookies()
+    sign_out(page)
     sign_in(page, "sol")
     page.goto("/ops/?status=failed")
     photograph(page, "operations")
@@ -81,7 +81,7 @@ def test_axe_finds_nothing_and_nothing_scrolls_sideways(browser: Browser, stack:
     page = context.new_page()
     sign_in(page, "mara")
     address = fail(page, stack, "Bay nine in the dark #fail-network")
-    page.context.clear_cookies()
+    sign_out(page)
     sign_in(page, "sol")
     found = []
     for place in (address, f"{address}dossier/", "/ops/unexplained/", "/ops/?status=failed"):

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import sign_in
+from tests.browser.conftest import sign_in, sign_out
 from tests.browser.judging import faults, lenient
 from tests.browser.test_failures import wait_until_failed
 from tests.browser.test_main_job import healthy_conversation, write
@@ -38,7 +38,7 @@ def failure(page: Page, stack: Stack) -> str:
     text = f"The gate code is 4410 {uuid4().hex[:6]} #fail-validation"
     write(page, text)
     wait_until_failed(stack, text)
-    page.context.clear_cookies()
+    sign_out(page)
     return text
 
 

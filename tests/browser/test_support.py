@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from messaging.simulator.faults import Fault
-from tests.browser.conftest import sign_in
+from tests.browser.conftest import sign_in, sign_out
 from tests.browser.judging import photograph
 from tests.browser.test_failures import take_care_of_everything
 from tests.browser.test_main_job import END, healthy_conversation, write
@@ -37,7 +37,7 @@ def failed_message(page: Page, stack: Stack, text: str) -> str:
     write(page, text)
     state = "SELECT state FROM messaging_message WHERE text = %s"
     wait_for(lambda: stack.rows(state, text) == [("failed",)])
-    page.context.clear_cookies()
+    sign_out(page)
     ((request_id,),) = stack.rows(REQUEST_ID, text)
     return str(request_id)
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 FIRST_SECONDS = 120
 # Measured at a third of this on an idle machine of two cores; other tests run beside this one.
 AGAIN_SECONDS = 40
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.processes
 
 
 @dataclass

@@ -124,7 +124,6 @@ def told_guards() -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.xdist_group("lives")  # what they reached is counted together
 @pytest.mark.parametrize("batch", range(len(BATCHES)))
 def test_no_random_life_breaks_a_rule_and_all_of_them_reach_every_move(
     conversation: models.Conversation, batch: int
