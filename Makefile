@@ -6,9 +6,7 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PORT ?= 8000
-# Two for each of two processors: browser tests mostly wait. Each is given whole files, the longest first (tests/conftest.py),
-# because those of a file share what they start. `loadgroup` would say it finer, but pytest-xdist 3.8 marks groups in a way
-# that pytest 9.2 does not read.
+# Two for each of two processors: browser tests mostly wait. Who is given what is decided in tests/conftest.py.
 JOBS ?= 4
 
 .PHONY: help setup demo test check bench chaos chaos-quick chaos-long clean

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ import pytest
 from django.conf import settings
 from django.db import connections, transaction
 from django.test import Client, TransactionTestCase
+from xdist.scheduler import LoadFileScheduling
 
 from messaging import models
 from tests import factories, templates
 
 HERE = Path(__file__).resolve().parent
+BROWSER = [f"tests/browser/{path.name}" for path in sorted((HERE / "browser").glob("test_*.py"))]
+# Django does not manage these tables, so it does not name them.
 QUEUE = {"procrastinate_jobs", "procrastinate_events", "procrastinate_periodic_defers", "procrastinate_workers"}
 
 
@@ -41,7 +45,7 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A run hands out whole files, in this order: what takes long comes first, so that no worker is left alone with it."""
+    """A run hands out its tests in this order: what takes long comes first, so that no worker is left alone with it."""
     items.sort(key=_rank)
 
 
@@ -49,6 +53,23 @@ def _rank(item: pytest.Item) -> int:
     if item.path.name == "test_state_machine.py":
         return 0
     return 1 if item.get_closest_marker("processes") else 2
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    return ByWhatTheyShare(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+class ByWhatTheyShare(LoadFileScheduling):
+    """Hands out whole files, because the tests of one share what they start; and all browser tests to two workers only,
+    because each of these has a product and a browser running for as long as they last.
+
+    (Groups by mark would say it more simply, but pytest 9.2 does not read what pytest-xdist 3.8 makes of such a mark.)
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return f"browser {BROWSER.index(file) % 2}" if file in BROWSER else file
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -82,13 +103,15 @@ def _rows_leave_by_delete() -> Iterator[None]:
 
 
 def _delete_rows(_: TransactionTestCase) -> None:
-    kept = {"django_content_type", "auth_permission"}
-    connection = connections["default"]
-    tables = set(connection.introspection.django_table_names(only_existing=True, include_views=False)) - kept
-    tables |= QUEUE  # Django does not manage them, so it does not name them
-    with transaction.atomic(), connection.cursor() as cursor:
+    with transaction.atomic(), connections["default"].cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")  # no order among tables, and no trigger objects
-        cursor.execute(";".join(f'DELETE FROM "{table}"' for table in sorted(tables)))
+        cursor.execute(";".join(f'DELETE FROM "{table}"' for table in sorted(_tables() | QUEUE)))
+
+
+@cache
+def _tables() -> frozenset[str]:
+    names = connections["default"].introspection.django_table_names(only_existing=True, include_views=False)
+    return frozenset(names) - {"django_content_type", "auth_permission"}
 
 
 @pytest.fixture
