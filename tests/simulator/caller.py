@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -18,6 +18,8 @@ USERS = "/v2/telematics/users"
 CONNECTIONS = "/v2/integrations/connections"
 OPERATIONS = "/v2/integrations/connections/resource-operations"
 WEBHOOKS = "/v2/notifications/webhooks"
+# A list ends before the millisecond in which it is asked for.
+MOMENT = 0.002
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ class Caller:
         }
 
     def send(self, text: str = "Dock 4 is free.", checked: bool = True, **changes: Any) -> Reply:
-        return self.call("POST", MESSAGES, self.letter(text, **changes), checked)
+        reply = self.call("POST", MESSAGES, self.letter(text, **changes), checked)
+        sleep(MOMENT)
+        return reply
 
     def operation(self, receipt: dict[str, Any], checked: bool = True) -> dict[str, Any]:
         path = f"{CONNECTIONS}/{receipt['connection_id']}/resource-operations/{receipt['id']}"
@@ -107,6 +111,7 @@ class Caller:
     def ended(self, receipt: dict[str, Any], checked: bool = True) -> dict[str, Any]:
         """The operation once it is no longer pending."""
         eventually(lambda: self.operation(receipt, checked)["status"] != "pending")
+        sleep(MOMENT)
         return self.operation(receipt, checked)
 
     def pages(self, path: str, **query: object) -> list[dict[str, Any]]:
