@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import sign_in
+from tests.browser.conftest import log_in, sign_in
 from tests.stack import Stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes]
@@ -42,7 +42,7 @@ def count_loads(page: Page) -> list[str]:
 
 
 def test_a_reply_is_seen_at_once_then_accepted_then_answered_without_a_reload(page: Page, stack: Stack) -> None:
-    sign_in(page, "mara")
+    log_in(page, "mara")
     page.goto(healthy_conversation(stack))
     loads = count_loads(page)
     text = "Dock 7 is closed, use the south gate"

@@ -92,8 +92,12 @@ class Life(RuleBasedStateMachine):
         return models.Message.objects.filter(**having).order_by("id").values_list("pk", flat=True).first()
 
     def pick(self, number: int, *states: str) -> models.Message | None:
-        found = self.rows(*states)
-        return found[number % len(found)] if found else None
+        found = self.keys(*states)
+        return models.Message.objects.only(*NEEDED).get(pk=found[number % len(found)]) if found else None
+
+    def keys(self, *states: str) -> list[int]:
+        """In the order of their making, as the last judgement saw them."""
+        return [pk for pk, state in self.before.items() if not states or state in states]
 
     def talk(self, number: int) -> models.Conversation:
         return self.ground.conversations[number % len(self.ground.conversations)]
@@ -183,13 +187,7 @@ class Life(RuleBasedStateMachine):
         return newest is not None and newest.kind == K.SEND_AGAIN and not hasattr(newest, "sendattempt")
 
     @precondition(lambda self: self.claims)
-    @rule(
-        number=PICK,
-        outcome=OUTCOME,
-        took=st.booleans(),
-        listed=st.booleans(),
-        status=STATUS,
-    )
+    @rule(number=PICK, outcome=OUTCOME, took=st.booleans(), listed=st.booleans(), status=STATUS)
     def finish(self, number: int, outcome: O, took: bool, listed: bool, status: str = "pending") -> None:
         """The end of a POST, in time or late; an ambiguous one may have been taken or not. A webhook may come first."""
         claimed = self.claims[-1 - number % min(len(self.claims), 4)]
@@ -274,8 +272,8 @@ class Life(RuleBasedStateMachine):
     def look(self) -> None:
         self.expect_matches()
         self.expect_listed()
-        for message in self.rows(S.UNKNOWN):
-            self.expect(message.pk, S.UNKNOWN, S.NEEDS_DECISION)
+        for key in self.keys(S.UNKNOWN):
+            self.expect(key, S.UNKNOWN, S.NEEDS_DECISION)
         summary = reconcile.look(self.catena, self.now)  # type: ignore[arg-type]
         if models.Message.objects.filter(question="several").exists():
             self.reach("more candidates than messages go to a person")
@@ -356,13 +354,7 @@ class Life(RuleBasedStateMachine):
         self.compose(place, text, "high")
         self.send(place, O.AMBIGUOUS, took, listed)
 
-    @rule(
-        place=PICK,
-        outcome=OUTCOME,
-        took=st.booleans(),
-        listed=st.booleans(),
-        status=STATUS,
-    )
+    @rule(place=PICK, outcome=OUTCOME, took=st.booleans(), listed=st.booleans(), status=STATUS)
     def send(self, place: int, outcome: O, took: bool, listed: bool, status: str = "pending") -> None:
         known = len(self.claims)
         self.claim(place)
@@ -431,9 +423,9 @@ class Life(RuleBasedStateMachine):
 
     def conclude(self, message: models.Message, kind: K) -> None:
         """A decision about this very message, if it is open for one."""
-        found = self.rows(S.NEEDS_DECISION, S.UNKNOWN)
-        if message in found:
-            self.decide(found.index(message), kind, False, False)
+        found = self.keys(S.NEEDS_DECISION, S.UNKNOWN)
+        if message.pk in found:
+            self.decide(found.index(message.pk), kind, False, False)
 
     @rule(number=PICK)
     def close_what_never_ends(self, number: int) -> None:
