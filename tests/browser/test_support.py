@@ -101,10 +101,9 @@ def test_support_goes_from_a_request_id_to_an_accepted_message_with_the_keyboard
 
 
 def test_a_note_an_owner_and_a_reveal_need_no_script(page: Page, stack: Stack) -> None:
-    ((uuid,),) = stack.rows(
-        "SELECT m.uuid::text FROM messaging_message m JOIN messaging_operation o ON o.id = m.operation_id"
-        " WHERE m.direction = 'out' ORDER BY m.id DESC LIMIT 1"
-    )
+    text = "Leave the trailer at the north fence"
+    failed_message(page, stack, text)
+    ((uuid,),) = stack.rows("SELECT uuid::text FROM messaging_message WHERE text = %s", text)
     assert page.context.browser is not None
     plain = page.context.browser.new_context(base_url=stack.url, java_script_enabled=False)
     bare = plain.new_page()
