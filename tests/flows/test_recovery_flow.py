@@ -131,16 +131,16 @@ def test_it_stops_itself_when_the_cause_is_still_there(
 def test_a_worker_killed_in_the_middle_is_resumed_exactly(
     frozen: Recovery, catena: SimulatorServer, catena_client: CatenaClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At every eleventh resend the worker dies: when it is about to write the new message, or before that is committed."""
+    """At every fourth resend the worker dies: when it is about to write the new message, or before that is committed."""
     real, calls = outbox.resend, 0
 
     def dies(*args: Any, **named: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls % 22 == 0:
+        if calls % 8 == 0:
             raise SystemExit
         made = real(*args, **named)
-        if calls % 11 == 0:
+        if calls % 4 == 0:
             raise SystemExit
         return made
 
