@@ -34,8 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:
-    """Each worker of a run begins to read at another file: what one has rewritten and compiled, the others find done."""
-    if collector.path == HERE and hasattr(collector.config, "workerinput"):
+    """Each worker of a whole run begins to read at another file: what one has rewritten and compiled, the others find done."""
+    is_whole = collector.config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if is_whole and collector.path == HERE and hasattr(collector.config, "workerinput"):
         worker = collector.config.workerinput
         files = [path.relative_to(HERE.parent).with_suffix("") for path in sorted(HERE.rglob("test_*.py"))]
         first = len(files) * int(worker["workerid"][2:]) // worker["workercount"]
