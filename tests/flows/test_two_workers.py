@@ -9,7 +9,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -210,15 +210,22 @@ def test_two_workers_post_every_message_once_and_in_order(tmp_path: Path) -> Non
     assert codes == [0, 0], workers.output()
 
 
-def kill_in_the_middle_of_a_post(server: SimulatorServer, workers: Workers, number: int) -> None:
-    """Lets Catena hold one POST, before or after taking it, kills the worker that waits for it and starts another."""
+def kill_in_the_middle_of_a_post(server: SimulatorServer, workers: Workers, number: int) -> int:
+    """Lets Catena hold one POST, before or after taking it, kills the worker that waits for it and starts another.
+
+    Answers how many were held in vain: a machine that stands still for a second and a half sees the POST given up.
+    """
     kind = "hang_after_accept" if number % 2 else "hang_before_accept"
-    server.world.faults.add(Fault(kind, "POST /v2/telematics/messages", times=1, seconds=HANG_SECONDS))
-    victim = wait_for(lambda: _worker_that_hangs(workers), PATIENCE, every=0.02)
-    victim.kill()
-    victim.wait(10)
-    workers.running.remove(victim)
-    workers.start()
+    for in_vain in range(PATIENCE // 20):
+        server.world.faults.add(Fault(kind, "POST /v2/telematics/messages", times=1, seconds=HANG_SECONDS))
+        with suppress(AssertionError):
+            victim = wait_for(lambda: _worker_that_hangs(workers), 20, every=0.02)
+            victim.kill()
+            victim.wait(10)
+            workers.running.remove(victim)
+            workers.start()
+            return in_vain
+    raise AssertionError("no worker was ever seen to wait for a POST")
 
 
 def _worker_that_hangs(workers: Workers) -> subprocess.Popen[bytes] | None:
@@ -240,8 +247,7 @@ def test_killing_a_worker_five_times_loses_and_repeats_nothing(tmp_path: Path) -
         workers.start()
         composing = threading.Thread(target=compose_rest, args=(author, conversations))
         composing.start()
-        for number in range(KILLS):
-            kill_in_the_middle_of_a_post(server, workers, number)
+        given_up = sum(kill_in_the_middle_of_a_post(server, workers, number) for number in range(KILLS))
         composing.join(PATIENCE)
         wait_for(workers.are_calm, PATIENCE, every=0.2)
         report(f"two workers, {KILLS} kills", began, server)
@@ -258,7 +264,7 @@ def test_killing_a_worker_five_times_loses_and_repeats_nothing(tmp_path: Path) -
         _check_states(numbers, states)
     lost = models.SendAttempt.objects.filter(outcome="lost").count()
     assert KILLS <= lost <= 4 * KILLS, "each kill caught one POST, and at most all threads of its worker"
-    assert found[S.UNKNOWN] <= lost, "those that Catena took may have been found meanwhile"
+    assert found[S.UNKNOWN] <= lost + given_up, "those that Catena took may have been found meanwhile"
     assert found[S.WAITING] > 0, "whoever waits behind a message in doubt goes on waiting"
     assert server.world.posts_seen <= models.SendAttempt.objects.count(), "intent comes before every POST"
 
