@@ -15,7 +15,7 @@ import pytest
 from messaging.simulator import World
 from messaging.simulator.exchange import Request
 from messaging.simulator.server import controlled
-from tests.simulator.caller import GROUPS, MESSAGES, Caller, Reply, eventually
+from tests.simulator.caller import GROUPS, MESSAGES, MOMENT, Caller, Reply, eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,7 +53,7 @@ def test_an_office_can_be_made_to_write_to_a_group_and_to_withdraw_it(caller: Ca
     body = {"what": "group_message", "connection_id": connection_id, "text": "I-80 is closed", "recipients": 4}
 
     assert control(caller, "POST", "change", body).status == 204
-    time.sleep(0.002)  # a window ends before the millisecond in which it is asked
+    time.sleep(MOMENT)
     (listed,) = caller.get(GROUPS).json["items"]
     assert (listed["message_text"], len(listed["recipient_ids"]), listed["deleted_at"]) == ("I-80 is closed", 4, None)
     assert told == ["group_message.added I-80 is closed"]
@@ -75,7 +75,7 @@ def test_a_driver_can_be_made_to_write(caller: Caller, world: World) -> None:
 
     assert (first.status, second.status) == (200, 200)
     eventually(lambda: {first.json["id"], second.json["id"]} <= set(world.messages))
-    time.sleep(0.002)
+    time.sleep(MOMENT)
     newest = caller.get(MESSAGES, sort_order="desc", size=2).json["items"]
     assert {one["message_text"] for one in newest} == {"Here.", "Again."}
     assert {one["reply_to_message_id"] for one in newest} == {said.id, None}
