@@ -45,7 +45,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     admin_dsn = embedded.url_of(BASE_DIR / "var" / "postgres")
     var = tmp_path_factory.mktemp("var")
     # People are asked about an urgent message without an answer after seconds, not minutes.
-    sweeps = {"OPERATION_SWEEP_SECONDS": "1", "MESSAGE_SWEEP_SECONDS": "2", "GIVE_UP_HIGH_SECONDS": "8"}
+    sweeps = {"OPERATION_SWEEP_SECONDS": "1", "MESSAGE_SWEEP_SECONDS": "4", "GIVE_UP_HIGH_SECONDS": "8"}
     # Nobody is subscribed until a test subscribes.
     sweeps["CATENA_WEBHOOK_SECRET"] = "a-webhook-secret-of-the-browser-tests"
     with running_stack(admin_dsn, var, PACE, **sweeps) as running:

@@ -103,6 +103,7 @@ def tell(capsys: pytest.CaptureFixture[str], found: Delays, words: str) -> float
     return p95
 
 
+@pytest.mark.chaos  # judged by the clock
 @pytest.mark.usefixtures("subscribed")
 def test_with_webhooks_a_change_at_catena_is_visible_within_seconds(
     page: Page, stack: Stack, capsys: pytest.CaptureFixture[str]

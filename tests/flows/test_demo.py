@@ -137,6 +137,7 @@ def of_the_simulator(demo: Demo, figure: str) -> int:
         return int(json.load(answer)[figure])
 
 
+@pytest.mark.chaos
 def test_the_demo_starts_logs_people_in_stops_cleanly_and_starts_again_with_what_it_had(demo: Demo) -> None:
     demo.start()
     passwords = json.loads((demo.var / "demo_passwords.json").read_text())
