@@ -223,7 +223,7 @@ def peak_of_export(sol: models.User, now: datetime, most: int) -> tuple[int, int
     gc.collect()
     before = peak = sys.getallocatedblocks()
     count, last = 0, b""
-    for count, last in enumerate(exports.lines(found, now, {}), start=1):
+    for count, last in enumerate(exports.lines(found, now, {}), start=1):  # noqa: B007
         if count % 100 == 0:
             peak = max(peak, sys.getallocatedblocks())
         if count == most:
