@@ -24,9 +24,9 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-# Slow enough for a person to see each step, quick enough for a test.
+# Every second of a test costs a third of a processor: a browser, a web process and a worker that look for changes.
 PACE = Pace(
-    queue_delay=(1.0, 1.2), attempt_gap=(1.5, 2.0), receipt_delay=(1.0, 2.0), read_delay=(2.0, 3.0), ingest_interval=1.0,
+    queue_delay=(0.4, 0.6), attempt_gap=(0.4, 0.6), receipt_delay=(1.0, 2.0), read_delay=(2.0, 3.0), ingest_interval=1.0,
     reply_chance=1.0, reply_delay=(2.0, 3.0),
 )  # fmt: skip
 
@@ -90,6 +90,15 @@ def page(browser: Browser, stack: Stack) -> Iterator[Page]:
         opened.screenshot(path=str(Path(folder) / f"{name}.png"))
     context.close()
     assert console.complaints == []
+
+
+@pytest.fixture
+def each_step_is_seen(stack: Stack) -> Iterator[None]:
+    """Slow enough for an open page to show one step before the next."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stack.world.pace, "queue_delay", (1.0, 1.2))
+        patch.setattr(stack.world.pace, "attempt_gap", (1.5, 2.0))
+        yield
 
 
 def log_in(page: Page, username: str) -> None:

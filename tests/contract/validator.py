@@ -197,7 +197,7 @@ class Contract:
 
 @cache
 def _document() -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load((HERE / "openapi.yaml").read_text(encoding="utf-8"))
+    document: dict[str, Any] = yaml.load((HERE / "openapi.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
     return document
 
 

@@ -27,7 +27,7 @@ from tests.stack import ROOT, free_port, wait_for
 
 SEED = int(os.environ.get("HOOKS_SEED", "20261126"))
 MOST_GROWTH = 64 * 1024 * 1024
-pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.processes, pytest.mark.chaos, pytest.mark.django_db(transaction=True)]
 
 
 @dataclass

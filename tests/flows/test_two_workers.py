@@ -26,7 +26,7 @@ from messaging.states import MessageState
 from tests import factories
 from tests.stack import ROOT, wait_for
 
-pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.processes, pytest.mark.chaos, pytest.mark.django_db(transaction=True)]
 S = MessageState
 CONVERSATIONS, EACH = 200, 10
 CALM = 60  # conversations where nothing goes wrong
@@ -236,7 +236,6 @@ def _worker_that_hangs(workers: Workers) -> subprocess.Popen[bytes] | None:
     return next((child for child in workers.running if child.pid in pids), None)
 
 
-@pytest.mark.chaos
 def test_killing_a_worker_five_times_loses_and_repeats_nothing(tmp_path: Path) -> None:
     author = factories.UserFactory(is_superuser=True, undo_seconds=0)
     with running(tmp_path, lease=3) as (server, workers):
