@@ -91,6 +91,8 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     test = database.setdefault("TEST", {})
     test["NAME"], test["TEMPLATE"] = f"test_{run}_{worker}", templates.migrated(settings.DATABASE_URL)
+    # No test crashes this server and then reads; those that do have a server, and settings, of their own.
+    database["OPTIONS"]["options"] += " -c synchronous_commit=off"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -114,6 +114,7 @@ def test_with_webhooks_a_change_at_catena_is_visible_within_seconds(
     assert tell(capsys, found, "Webhooks on") < PATIENCE
 
 
+@pytest.mark.chaos  # judged by the clock
 def test_without_webhooks_every_change_arrives_by_sweeps(
     page: Page, stack: Stack, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,6 +124,7 @@ def test_without_webhooks_every_change_arrives_by_sweeps(
     assert tell(capsys, found, "Webhooks off") < PATIENCE
 
 
+@pytest.mark.chaos  # judged by the clock
 def test_after_a_lost_network_the_page_catches_up_at_once(browser: Browser, stack: Stack) -> None:
     with visitor(browser, stack, "mara") as page:
         address = healthy_conversation(stack)
