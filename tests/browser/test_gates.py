@@ -11,6 +11,7 @@ from tests.browser.test_main_job import END, count_loads, healthy_conversation, 
 from tests.stack import Stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.processes]
+UNTIL = r"until (\d+ \w+ \d+, )?\d\d:\d\d"  # with its day, shortly before midnight
 
 
 def test_a_429_is_told_on_the_open_page_and_ends_by_itself(page: Page, stack: Stack) -> None:
@@ -21,8 +22,8 @@ def test_a_429_is_told_on_the_open_page_and_ends_by_itself(page: Page, stack: St
     stack.world.faults.add(Fault("rate_limited", text, times=1, retry_after_seconds=10))
     write(page, text, "High")
     notice, bubble = page.locator("#paused"), page.locator("#thread-items .msg-out").filter(has_text=text).last
-    expect(notice).to_contain_text(re.compile(r"Catena asks us to slow down.*until \d\d:\d\d"), timeout=END)
-    expect(bubble).to_contain_text(re.compile(r"Paused: Catena asks us to slow down, until \d\d:\d\d"), timeout=END)
+    expect(notice).to_contain_text(re.compile(rf"Catena asks us to slow down.*{UNTIL}"), timeout=END)
+    expect(bubble).to_contain_text(re.compile(rf"Paused: Catena asks us to slow down, {UNTIL}"), timeout=END)
     expect(page.get_by_role("textbox", name="Message")).to_be_enabled()
     expect(notice).to_be_empty(timeout=END)
     expect(bubble).to_contain_text(re.compile(r"Accepted by \w+|Delivered \d|Read \d"), timeout=END)

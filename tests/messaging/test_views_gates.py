@@ -41,7 +41,9 @@ def notice(client: Any, address: str) -> str:
 
 
 def clock(moment: Any) -> str:
-    return str(timezone.localtime(moment).strftime("%H:%M"))
+    """As pages write it: with its day, unless that is today."""
+    local = timezone.localtime(moment)
+    return str(local.strftime("%H:%M" if local.date() == timezone.localdate() else "%-d %b %Y, %H:%M"))
 
 
 def gate_of(connection: models.Connection | None) -> models.Gate:
