@@ -22,7 +22,7 @@ help:
 	@echo "make setup   only what the others need first: .venv with everything in it"
 	@echo "make clean   removes .venv and caches; keeps var/, where the demo's data is"
 
-setup: $(VENV)/.for-tests
+setup: $(VENV)/.for-checks
 
 demo: $(VENV)/.for-running
 	@exec $(PYTHON) manage.py demo --port $(PORT)
@@ -30,7 +30,7 @@ demo: $(VENV)/.for-running
 test: $(VENV)/.for-tests
 	@$(PYTHON) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report term --durations 10 -m "not chaos"
 
-check: $(VENV)/.for-tests
+check: $(VENV)/.for-checks
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m djlint --check --quiet templates
@@ -64,3 +64,7 @@ $(VENV)/.for-running: requirements.txt
 $(VENV)/.for-tests: requirements.txt tests/requirements.txt
 	@.ci/environment tests/requirements.txt
 	@touch $@ $(VENV)/.for-running
+
+$(VENV)/.for-checks: requirements.txt tests/requirements.txt tests/requirements-check.txt
+	@.ci/environment tests/requirements-check.txt
+	@touch $@ $(VENV)/.for-tests $(VENV)/.for-running

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.sessions.backends.db import SessionStore
 from django.db import connections, transaction
 from django.test import Client, TransactionTestCase
 from xdist.scheduler import LoadFileScheduling
@@ -162,11 +164,15 @@ def outsider() -> models.User:
 
 @pytest.fixture
 def client_of() -> Any:
-    """A function from a person to a signed-in client."""
+    """A function from a person to a signed-in client. One INSERT; Django's own way costs a dozen statements a test."""
 
     def sign_in(user: models.User) -> Client:
+        session = SessionStore()
+        session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(user.pk), settings.AUTHENTICATION_BACKENDS[0]
+        session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+        session.create()
         client = Client()
-        client.force_login(user)
+        client.cookies[settings.SESSION_COOKIE_NAME] = session.session_key
         return client
 
     return sign_in
