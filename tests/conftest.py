@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-from django.contrib.sessions.backends.db import SessionStore
 from django.db import connections, transaction
 from django.test import Client, TransactionTestCase
 from xdist.scheduler import LoadFileScheduling
@@ -93,8 +92,6 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
     test = database.setdefault("TEST", {})
     test["NAME"], test["TEMPLATE"] = f"test_{run}_{worker}", templates.migrated(settings.DATABASE_URL)
-    # No test crashes this server and then reads; those that do have a server, and settings, of their own.
-    database["OPTIONS"]["options"] += " -c synchronous_commit=off"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -164,15 +161,14 @@ def outsider() -> models.User:
 
 @pytest.fixture
 def client_of() -> Any:
-    """A function from a person to a signed-in client. One INSERT; Django's own way costs a dozen statements a test."""
+    """A function from a person to a signed-in client. `force_login` notes the log-in too, which takes three times as long."""
 
     def sign_in(user: models.User) -> Client:
-        session = SessionStore()
+        client = Client()
+        session = client.session
         session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(user.pk), settings.AUTHENTICATION_BACKENDS[0]
         session[HASH_SESSION_KEY] = user.get_session_auth_hash()
-        session.create()
-        client = Client()
-        client.cookies[settings.SESSION_COOKIE_NAME] = session.session_key
+        session.save()
         return client
 
     return sign_in

@@ -201,13 +201,8 @@ class SendAttemptFactory(factory.django.DjangoModelFactory):
 
 
 def office_user(connection: models.Connection) -> models.FleetUser:
-    """Looked for once for each `connection` object: most tests write several messages on one."""
-    known: models.FleetUser | None = getattr(connection, "_office_user", None)
-    if known is None:
-        known = models.FleetUser.objects.filter(connection=connection, is_driver=False).first()
-        known = known or FleetUserFactory(connection=connection, is_driver=False, name="Dana Whitfield")
-        connection._office_user = known  # type: ignore[attr-defined]
-    return known
+    found = models.FleetUser.objects.filter(connection=connection, is_driver=False).first()
+    return found or FleetUserFactory(connection=connection, is_driver=False, name="Dana Whitfield")
 
 
 def next_seq(conversation: models.Conversation) -> int:

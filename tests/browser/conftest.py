@@ -92,15 +92,6 @@ def page(browser: Browser, stack: Stack) -> Iterator[Page]:
     assert console.complaints == []
 
 
-@pytest.fixture
-def each_step_is_seen(stack: Stack) -> Iterator[None]:
-    """Slow enough for an open page to show one step before the next."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stack.world.pace, "queue_delay", (1.0, 1.2))
-        patch.setattr(stack.world.pace, "attempt_gap", (1.5, 2.0))
-        yield
-
-
 def log_in(page: Page, username: str) -> None:
     """As a person does it."""
     page.goto("/login/")

@@ -13,6 +13,15 @@ pytestmark = [pytest.mark.browser, pytest.mark.processes, pytest.mark.usefixture
 END = 30_000
 
 
+@pytest.fixture
+def each_step_is_seen(stack: Stack) -> Iterator[None]:
+    """Slow enough for an open page to show one step before the next."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stack.world.pace, "queue_delay", (1.0, 1.2))
+        patch.setattr(stack.world.pace, "attempt_gap", (1.5, 2.0))
+        yield
+
+
 def healthy_conversation(stack: Stack) -> str:
     """The address of a conversation of mara's on a connection that can send: one in which no test has written, or not for the
     longest time. A driver who still owes an answer would hold back what is written next.

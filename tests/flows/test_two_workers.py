@@ -9,7 +9,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -218,13 +218,15 @@ def kill_in_the_middle_of_a_post(server: SimulatorServer, workers: Workers, numb
     kind = "hang_after_accept" if number % 2 else "hang_before_accept"
     for in_vain in range(PATIENCE // 20):
         server.world.faults.add(Fault(kind, "POST /v2/telematics/messages", times=1, seconds=HANG_SECONDS))
-        with suppress(AssertionError):
+        try:
             victim = wait_for(lambda: _worker_that_hangs(workers), 20, every=0.02)
-            victim.kill()
-            victim.wait(10)
-            workers.running.remove(victim)
-            workers.start()
-            return in_vain
+        except AssertionError:
+            continue
+        victim.kill()
+        victim.wait(10)
+        workers.running.remove(victim)
+        workers.start()
+        return in_vain
     raise AssertionError("no worker was ever seen to wait for a POST")
 
 

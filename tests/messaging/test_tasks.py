@@ -336,12 +336,12 @@ def test_doorbells_of_dead_workers_are_deleted_and_others_stay(conversation: mod
 
 
 def test_a_worker_refuses_a_database_that_may_forget_a_commit() -> None:
+    worker.check_durability()
     with connection.cursor() as cursor:
-        cursor.execute("SET synchronous_commit = on")
-        worker.check_durability()
+        cursor.execute("SET synchronous_commit = off")
+        with pytest.raises(worker.NotDurable, match="synchronous_commit=off"):
+            worker.check_durability()
         cursor.execute("RESET synchronous_commit")
-    with pytest.raises(worker.NotDurable, match="synchronous_commit=off"):
-        worker.check_durability()
 
 
 def test_nothing_is_claimed_once_the_process_has_been_asked_to_end(
