@@ -14,12 +14,10 @@ END = 30_000
 
 
 @pytest.fixture
-def each_step_is_seen(stack: Stack) -> Iterator[None]:
+def each_step_is_seen(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slow enough for an open page to show one step before the next."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stack.world.pace, "queue_delay", (1.0, 1.2))
-        patch.setattr(stack.world.pace, "attempt_gap", (1.5, 2.0))
-        yield
+    monkeypatch.setattr(stack.world.pace, "queue_delay", (1.0, 1.2))
+    monkeypatch.setattr(stack.world.pace, "attempt_gap", (1.5, 2.0))
 
 
 def healthy_conversation(stack: Stack) -> str:

@@ -37,11 +37,9 @@ def subscribed(stack: Stack) -> Iterator[None]:
 
 
 @pytest.fixture
-def drivers_are_silent(stack: Stack) -> Iterator[None]:
+def drivers_are_silent(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that comes at its own time would hold back what is written next."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stack.world.pace, "reply_chance", 0.0)
-        yield
+    monkeypatch.setattr(stack.world.pace, "reply_chance", 0.0)
 
 
 @contextmanager
