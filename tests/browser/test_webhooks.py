@@ -15,8 +15,9 @@ PAGE = "/ops/webhooks/"
 BUTTON = "Re-activate and replay"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def subscribed(stack: Stack) -> Iterator[None]:
+    """Once for both tests: the first leaves its subscriptions as it found them."""
     stack.manage("subscribe_webhooks")
     yield
     stack.manage("subscribe_webhooks", "--remove")
