@@ -44,7 +44,8 @@ bench: $(VENV)/.for-tests
 
 # Beside other tests neither would keep to its times.
 chaos-quick: $(VENV)/.for-tests
-	@$(PYTHON) -m pytest -m chaos tests/chaos tests/flows tests/browser/test_news.py tests/messaging/test_search.py
+	@$(PYTHON) -m pytest -m chaos tests/chaos tests/flows tests/browser/test_news.py tests/messaging/test_exports.py \
+		tests/messaging/test_search.py
 
 chaos: $(VENV)/.for-tests
 	@$(PYTHON) -m tests.chaos ci $(if $(SEED),--seed $(SEED))

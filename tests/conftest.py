@@ -1,5 +1,6 @@
 """What every test may ask for. The database is the real PostgreSQL; nothing here patches the product."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -44,6 +45,11 @@ def pytest_collectstart(collector: pytest.Collector) -> None:
         for path in files[first:] + files[:first]:
             with suppress(Exception):  # what cannot be read is reported when it is collected
                 import_module(".".join(path.parts))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays; a collection that went through all of it each time would find nothing."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

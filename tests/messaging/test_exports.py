@@ -225,6 +225,7 @@ def peak_of_export(sol: models.User, now: datetime, most: int) -> tuple[int, int
     return count, peak, last
 
 
+@pytest.mark.chaos  # ten seconds of a processor, as every allocation is noted
 @pytest.mark.django_db
 def test_fifty_thousand_rows_stream_in_flat_memory_and_the_last_line_says_that_there_are_more(
     conversation: models.Conversation, sol: models.User
