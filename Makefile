@@ -9,12 +9,13 @@ PORT ?= 8000
 # Two for each of two processors: browser tests mostly wait. Who is given what is decided in tests/conftest.py.
 JOBS ?= 4
 
-.PHONY: help setup demo test check bench chaos chaos-quick chaos-long clean
+.PHONY: help setup demo test looks check bench chaos chaos-quick chaos-long clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the whole product on this machine: prints an address and three log-ins (PORT=8100 for another port)"
-	@echo "make test    all tests but the chaos ones, with coverage (JOBS=2 for less at a time)"
+	@echo "make test    all tests but those of the looks and the chaos ones, with coverage (JOBS=2 for less at a time)"
+	@echo "make looks   what axe objects to and what is too wide, on every page (SCREENSHOTS=folder to look for oneself)"
 	@echo "make check   format, lint, types, configuration and migrations"
 	@echo "make bench   what pages, sending, webhooks, a first import and the console cost"
 	@echo "make chaos   kills the product's own processes and its database, and judges what is left (chaos-quick: a twentieth;"
@@ -28,7 +29,10 @@ demo: $(VENV)/.for-running
 	@exec $(PYTHON) manage.py demo --port $(PORT)
 
 test: $(VENV)/.for-tests
-	@$(PYTHON) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report term --durations 10 -m "not chaos"
+	@$(PYTHON) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --cov --cov-report term --durations 10 -m "not chaos and not looks"
+
+looks: $(VENV)/.for-tests
+	@$(PYTHON) -m pytest -m looks tests/browser
 
 check: $(VENV)/.for-checks
 	$(PYTHON) -m ruff format --check .

@@ -76,6 +76,7 @@ def test_the_worklist_and_the_panel_look_right(page: Page, stack: Stack) -> None
     photograph(page, "panel-preview")
 
 
+@pytest.mark.looks
 def test_axe_finds_nothing_and_nothing_scrolls_sideways(browser: Browser, stack: Stack) -> None:
     context = lenient(browser, stack)
     page = context.new_page()

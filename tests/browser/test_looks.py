@@ -32,6 +32,7 @@ def pages(stack: Stack) -> dict[str, str]:
     }  # fmt: skip
 
 
+@pytest.mark.looks
 def test_axe_finds_nothing_and_no_page_scrolls_sideways(browser: Browser, stack: Stack) -> None:
     context = lenient(browser, stack)
     page = context.new_page()

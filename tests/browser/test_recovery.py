@@ -71,6 +71,7 @@ def test_a_test_message_shows_its_answer_without_a_reload(page: Page, stack: Sta
     expect(page.get_by_text("Answered after")).to_be_visible(timeout=20_000)
 
 
+@pytest.mark.looks
 @pytest.mark.usefixtures("failure")
 def test_the_pages_have_no_fault_and_never_scroll_sideways(browser: Browser, stack: Stack) -> None:
     context = lenient(browser, stack)

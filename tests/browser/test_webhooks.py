@@ -62,6 +62,7 @@ def test_a_stopped_subscription_is_told_on_open_pages_and_mended_at_one_press(
     context.close()
 
 
+@pytest.mark.looks
 @pytest.mark.usefixtures("subscribed")
 def test_page_and_notice_are_accessible_and_fit_a_phone(browser: Browser, stack: Stack) -> None:
     stop_at_catena(stack, "message.added")
