@@ -91,10 +91,13 @@ def _told(kind: _Kind, rows: Mapping[str, Row], now: datetime) -> Iterator[Sweep
     if history is not None and history["unread"]:
         yield Sweep(kind.what, _importing(history, now), _problem(found), is_late=False)
         return
-    if any(row["unread"] for row in found) and not any(row["name"].startswith("round ") for row in found):
+    moments = [row["read_at"] or row["begun_at"] for row in found]
+    is_unread = any(row["unread"] for row in found) and not any(row["name"].startswith("round ") for row in found)
+    # Both are kept when a round ends, so during the very first one there is neither.
+    if is_unread or None in moments:
         yield Sweep(kind.what, "not read yet", _problem(found), is_late=False)
         return
-    at = min(row["read_at"] or row["begun_at"] for row in found)
+    at = min(moments)
     late = timedelta(seconds=LATE_BEATS * kind.every) + LATE_AT_LEAST
     yield Sweep(kind.what, f"read up to {rough_span(now - at)} ago", _problem(found), is_late=now - at > late)
 

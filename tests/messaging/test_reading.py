@@ -60,6 +60,14 @@ def test_pending_operations_are_told_by_the_timetable_that_all_workers_share() -
     assert told()["Pending operations"].is_late
 
 
+def test_the_pages_stand_while_the_very_first_round_has_neither_begun_nor_ended(
+    sol: models.User, client_of: Any
+) -> None:
+    models.SyncCursor.objects.create(name="round operations")
+    assert told() == {"Pending operations": Sweep("Pending operations", "not read yet", "", is_late=False)}
+    assert client_of(sol).get(reverse("operations")).status_code == 200
+
+
 def test_a_first_import_is_told_in_days(connection: models.Connection) -> None:
     cursor("messages", connection, ago=None)
     cursor("message_import", connection, ago=None, position=NOW - timedelta(days=33))
