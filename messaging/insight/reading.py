@@ -10,6 +10,7 @@ from django.db.models import Count, Max, Min, Q
 
 from messaging.insight.meanings import rough_span
 from messaging.models import Connection, SyncCursor
+from messaging.models.inbound import ROUND
 from messaging.sync.windows import FEEDS, HISTORY, imported_days
 
 Row = Mapping[str, Any]
@@ -56,7 +57,7 @@ def _kinds() -> Iterator[_Kind]:
         for name, back, every in reversed(feed.wider):
             reach = f"{back.days} days" if back > timedelta(days=2) else "48 hours"
             yield _Kind(f"{feed.kind.capitalize()} of {reach}", (name,), every.total_seconds())
-    yield _Kind("Pending operations", ("round operations",), settings.OPERATION_SWEEP_SECONDS)
+    yield _Kind("Pending operations", (f"{ROUND}operations",), settings.OPERATION_SWEEP_SECONDS)
 
 
 def _directory() -> float:
@@ -92,8 +93,8 @@ def _told(kind: _Kind, rows: Mapping[str, Row], now: datetime) -> Iterator[Sweep
         yield Sweep(kind.what, _importing(history, now), _problem(found), is_late=False)
         return
     moments = [row["read_at"] or row["begun_at"] for row in found]
-    is_unread = any(row["unread"] for row in found) and not any(row["name"].startswith("round ") for row in found)
-    # Both are kept when a round ends, so during the very first one there is neither.
+    is_unread = any(row["unread"] for row in found) and not any(row["name"].startswith(ROUND) for row in found)
+    # The row of a round may be there before its first one has begun: somebody asked for it, or it was made just now.
     if is_unread or None in moments:
         yield Sweep(kind.what, "not read yet", _problem(found), is_late=False)
         return

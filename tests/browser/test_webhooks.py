@@ -15,9 +15,8 @@ PAGE = "/ops/webhooks/"
 BUTTON = "Re-activate and replay"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def subscribed(stack: Stack) -> Iterator[None]:
-    """Once for both tests: the first leaves its subscriptions as it found them."""
     stack.manage("subscribe_webhooks")
     yield
     stack.manage("subscribe_webhooks", "--remove")

@@ -60,10 +60,10 @@ def test_pending_operations_are_told_by_the_timetable_that_all_workers_share() -
     assert told()["Pending operations"].is_late
 
 
-def test_the_pages_stand_while_the_very_first_round_has_neither_begun_nor_ended(
+def test_the_page_stands_while_the_very_first_round_is_asked_for_and_has_not_begun(
     sol: models.User, client_of: Any
 ) -> None:
-    models.SyncCursor.objects.create(name="round operations")
+    models.SyncCursor.objects.ask("operations")
     assert told() == {"Pending operations": Sweep("Pending operations", "not read yet", "", is_late=False)}
     assert client_of(sol).get(reverse("operations")).status_code == 200
 
