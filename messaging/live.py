@@ -18,7 +18,7 @@ from django.db.models import BooleanField, Func, Q, Value
 
 from messaging.models import User
 from messaging.models.conversation import NEEDS_ATTENTION_SQL, READ_THROUGH_SQL, waiting_sql
-from messaging.models.directory import visible_connections_sql
+from messaging.models.directory import VISIBLE_IDS_SQL, visible_connections_sql
 from messaging.models.outlook import ClosedGate, ClosedGates
 from messaging.models.statements import prepared_cursor
 from messaging.models.subscriptions import hook_address, hook_obstacle
@@ -42,8 +42,11 @@ PENDING_POLL_MS = 1200
 IDLE_POLL_MS = 3800
 # Of a message: its countdown runs, or has just ended.
 HELD = "{0}.state = 'queued' AND {0}.not_before > now() - interval '3 seconds'"
+# The connections that the person sees, read once for the dozen places of a statement that ask, and how these name them.
+WITH_MINE = f"WITH mine AS MATERIALIZED (SELECT {VISIBLE_IDS_SQL} AS ids)"
+MINE = "(SELECT ids FROM mine)::bigint[]"
 # What `glance` reads beside when nothing changed.
-NO_NEWS = (None, None, None, False, None, False, None, False)
+NO_NEWS = (None, None, None, False, None, False, None, False, None)
 # How many of a person's own failures are counted one by one.
 MOST_OWN = 100
 
@@ -159,7 +162,7 @@ class Glance:
     pending and younger than a minute, `is_moving` that something this person sees changed within the last minute: either
     way the page should look again soon. `incidents` are the open ones of every connection, for the caller to choose from;
     they are read only when something changed. `has_gate_news` says that a gate in this person's way moved, `has_hook_news` that
-    something about the webhooks did; `hooks` is None while all of them deliver.
+    something about the webhooks did; `hooks` is None while all of them deliver. `along` is what the caller had read along.
     """
 
     cursor: Cursor
@@ -176,6 +179,7 @@ class Glance:
     incidents: Sequence[OpenIncident]
     has_incident_news: bool
     is_moving: bool = False
+    along: Any = None
 
     @property
     def every_ms(self) -> int:
@@ -273,14 +277,15 @@ def _own(mine: str) -> str:
       ORDER BY m.id DESC LIMIT 1) o)"""
 
 
-@lru_cache(maxsize=32)
-def _glance_sql(mine: str, within: str, *, has_cursor: bool, of_recovery: bool = False) -> str:
+@lru_cache(maxsize=64)
+def _glance_sql(mine: str, within: str, along: str, *, has_cursor: bool, of_recovery: bool = False) -> str:
     """`mine` is the person's `visible_connections_sql` and `within` the page's `Scope.condition`, each with `{}` for what it
     is asked of: a handful of statements, each as long as a page.
     """
     seen = mine.format("c.connection_id")
     changed = _changed(mine, within, of_recovery=of_recovery) if has_cursor else "TRUE"
     return f"""
+{WITH_MINE}
 SELECT look.snapshot, look.changed, look.lively,
   (SELECT jsonb_agg(jsonb_build_array(g.connection_id, g.reason, extract(epoch FROM g.until),
       extract(epoch FROM g.probe_at), g.cause))
@@ -302,7 +307,8 @@ SELECT look.snapshot, look.changed, look.lively,
     (SELECT jsonb_agg(jsonb_build_array(i.uuid, i.connection_id, i.source_name, i.error_type, i.response_status_code,
         i.failures, i.drivers, extract(epoch FROM i.first_failed_at)) ORDER BY i.opened_at DESC, i.id DESC)
       FROM messaging_incident i WHERE i.resolved_at IS NULL),
-    {_incident_changed(mine) if has_cursor else "TRUE"}) END
+    {_incident_changed(mine) if has_cursor else "TRUE"},
+    {along or "NULL"}) END
 FROM (SELECT pg_current_snapshot()::text AS snapshot, {changed} AS changed,
              {_lively(mine, within)} AS lively OFFSET 0) look"""
 
@@ -319,21 +325,26 @@ def parameters(user: User, scope: Scope, since: Cursor | None) -> dict[str, Any]
     return {**values, **cursor_parameters(since)} if since else values
 
 
-def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None, *, was_quick: bool = False) -> Glance:
+def glance(
+    user: User, scope: Scope = Scope(), since: Cursor | None = None, *, was_quick: bool = False, along: str = ""
+) -> Glance:
     """Looks once, in one query. Without `since` everything counts as changed: pages call it so before they read.
 
     `was_quick` says that the page looks often. It goes on so until its cursor, which each change renews, is a minute old:
     no row has to remember when something changed. A row that is read after this look with the returned cursor's successor
     may be told again, never skipped.
+
+    `along` is an SQL expression that gives one JSON value, which is read in the same query if something changed: a query
+    costs a page more than what is in it. It may name `MINE` and takes the parameters of `parameters`.
     """
-    mine, of_recovery = visible_connections_sql(user, "{}"), scope.recovery_id is not None
-    sql = _glance_sql(mine, scope.condition, has_cursor=since is not None, of_recovery=of_recovery)
+    mine, of_recovery = visible_connections_sql(user, "{}", MINE), scope.recovery_id is not None
+    sql = _glance_sql(mine, scope.condition, along, has_cursor=since is not None, of_recovery=of_recovery)
     with prepared_cursor() as cursor:
         cursor.execute(sql, parameters(user, scope, since))
         seen = cursor.fetchone()
     snapshot, changed, lively, gates, packed = seen
     # Django hands JSON of a raw cursor over as text.
-    unread, attention, own, has_gate_news, hooks, has_hook_news, incidents, has_incident_news = (
+    unread, attention, own, has_gate_news, hooks, has_hook_news, incidents, has_incident_news, beside = (
         json.loads(packed) if packed else NO_NEWS
     )
     return Glance(
@@ -351,6 +362,7 @@ def glance(user: User, scope: Scope = Scope(), since: Cursor | None = None, *, w
         incidents=_incidents(incidents),
         has_incident_news=has_incident_news,
         is_moving=since is not None and (changed or (was_quick and since.age < RENEW_AFTER_SECONDS)),
+        along=beside,
     )
 
 

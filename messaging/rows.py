@@ -4,7 +4,6 @@ The page and the live poll read the same rows here, so that a row has one meanin
 for its template: no query, no attribute chain and no formatting is left for the loop that prints it.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -15,7 +14,6 @@ from django.utils.timezone import get_current_timezone
 
 from messaging.access import may_withdraw
 from messaging.insight.explanations import title_of
-from messaging.live import CHANGED_BESIDE, HELD, MOST_CHANGES, Cursor, changed_sql, cursor_parameters
 from messaging.models import User
 from messaging.models.conversation import READ_THROUGH_SQL, unsettled_head_sql
 from messaging.models.directory import provider_name, sees_every_fleet, visible_connections_sql
@@ -52,7 +50,7 @@ _DELIVERY = """
 # A list tells when its last message was composed by `last_at`; only a late one needs it for its badge.
 _LATE_SINCE = "CASE WHEN m.escalated_at IS NOT NULL THEN m.occurred_at END"
 
-_CONVERSATION = f"""
+CONVERSATION_SQL = f"""
 SELECT FALSE AS is_pin, c.id, c.uuid::text AS uuid, d.name AS driver, n.description, c.last_at, c.last_text, c.attention_count,
   c.unanswered_since IS NOT NULL AS needs_reply,
   c.last_incoming_id > {READ_THROUGH_SQL} AS is_unread, m.id AS last_id, m.priority, m.author_id,
@@ -67,7 +65,7 @@ LEFT JOIN messaging_readmark r ON r.conversation_id = c.id AND r.user_id = %(use
 """
 
 
-_MESSAGE = f"""
+MESSAGE_SQL = f"""
 SELECT m.id, m.uuid::text AS uuid, m.conversation_id, m.text, m.priority, m.author_id, m.sender_name, m.handled_at, m.is_test,
   CASE WHEN m.direction = 'in' AND m.sender_name = '' THEN left(m.raw->>'sender_id', 8) END AS sender_short,
   a.first_name AS author__first_name, a.last_name AS author__last_name, a.username AS author__username,
@@ -125,7 +123,7 @@ def read(sql: str, parameters: dict[str, Any], *, is_planned_once: bool = True) 
 
 
 @dataclass(frozen=True, slots=True)
-class _Viewer:
+class Viewer:
     """Who looks at messages, when and where: asked once for all rows of an answer."""
 
     user: User
@@ -135,8 +133,8 @@ class _Viewer:
     zone: tzinfo
 
 
-def _viewer(user: User, now: datetime, gates: ClosedGates) -> _Viewer:
-    return _Viewer(user, user.pk, now, gates, get_current_timezone())
+def viewer_of(user: User, now: datetime, gates: ClosedGates) -> Viewer:
+    return Viewer(user, user.pk, now, gates, get_current_timezone())
 
 
 def _inbox_where(user: User, chosen: InboxFilter) -> tuple[str, dict[str, Any]]:
@@ -181,10 +179,10 @@ def inbox_rows(
     newest = "c.last_at DESC NULLS LAST, c.id DESC"
     # The other way through the same index
     order = "c.last_at ASC NULLS FIRST, c.id ASC" if chosen.after else newest
-    sql = f"({_CONVERSATION} WHERE {where} ORDER BY {order} LIMIT {size + 1})"
+    sql = f"({CONVERSATION_SQL} WHERE {where} ORDER BY {order} LIMIT {size + 1})"
     if pinned:
         urgent, _ = _inbox_where(user, InboxFilter(show="attention"))
-        pins = _CONVERSATION.replace("FALSE AS is_pin", "TRUE AS is_pin", 1)
+        pins = CONVERSATION_SQL.replace("FALSE AS is_pin", "TRUE AS is_pin", 1)
         sql = f"({pins} WHERE {urgent} ORDER BY {newest} LIMIT {pinned}) UNION ALL {sql}"
     # How rare the chosen ones are decides whether to read the list along or to look them up.
     is_narrow = chosen.show != "all" or chosen.fleet_id is not None or bool(chosen.priority)
@@ -208,136 +206,6 @@ def conversation_row(row: Row, now: datetime, gates: ClosedGates) -> Row:
     return row
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What a look found: rows of the inbox, and bubbles of the open conversation, each at most MOST_CHANGES + 1; the columns
-    of its connection, and whether its driver waits for an answer, each None when that did not change.
-    """
-
-    conversations: list[Row]
-    bubbles: list[Row]
-    connection: Row | None = None
-    waiting: Row | None = None
-
-    @property
-    def is_flood(self) -> bool:
-        """More conversations changed than a list repaints one by one."""
-        return len(self.conversations) > MOST_CHANGES
-
-    @property
-    def is_long(self) -> bool:
-        """More messages of the open conversation changed than a thread repaints one by one."""
-        return len(self.bubbles) > MOST_CHANGES
-
-
-def changed_rows(user: User, conversation_id: int | None, since: Cursor, now: datetime, gates: ClosedGates) -> Changes:
-    """Everything a conversation page (or, with None, the inbox) must repaint. One query.
-
-    A conversation counts when its row, one of its messages or this person's read mark changed; bubble and row
-    of the open conversation also while a message is held, because its countdown runs, and a bubble when one changed that
-    it waits for. Bubbles know their neighbours (`bubble_row`).
-    """
-    values = {"user": user.pk, "joined": user.date_joined, "conversation": conversation_id, **cursor_parameters(since)}
-    parts = [f"SELECT 'c' AS kind, to_jsonb(t) AS body FROM ({_changed_conversations(user)}) t"]
-    if conversation_id is not None:
-        parts.append(f"SELECT 'm' AS kind, to_jsonb(t) AS body FROM ({_changed_messages(user)}) t")
-        mine = visible_connections_sql(user, "t.id")
-        for kind, sql in CHANGED_BESIDE.items():
-            parts.append(f"SELECT '{kind}' AS kind, to_jsonb(t) AS body FROM ({sql}) t WHERE {mine}")
-    found = read(" UNION ALL ".join(parts), values)
-    bodies: dict[str, list[Row]] = {"c": [], "m": [], "n": [], "w": []}
-    for row in found:
-        bodies[row["kind"]].append(_revive(row["body"]))
-    conversations = [conversation_row(row, now, gates) for row in bodies["c"]]
-    viewer = _viewer(user, now, gates)
-    bubbles = [bubble_row(row, viewer) for row in bodies["m"]]
-    return Changes(conversations, bubbles, *(next(iter(bodies[kind]), None) for kind in "nw"))
-
-
-def _changed_conversations(user: User) -> str:
-    # The few that changed come first in the join order: with this many tables the planner keeps the order written. It
-    # expects many behind every cursor, so each is looked up by itself (a subquery with OFFSET is not joined otherwise), and
-    # the limit says that few go on.
-    touched = _CONVERSATION.replace(
-        "FROM messaging_conversation c", "FROM touched JOIN messaging_conversation c ON c.id = touched.id", 1
-    )
-    return f"""WITH changed AS MATERIALIZED (
-      SELECT x.id FROM messaging_conversation x WHERE {changed_sql("x")}
-      UNION SELECT y.conversation_id FROM messaging_message y WHERE {changed_sql("y")}
-      UNION SELECT z.conversation_id FROM messaging_readmark z WHERE z.user_id = %(user)s AND {changed_sql("z")}
-      UNION SELECT h.conversation_id FROM messaging_message h WHERE h.conversation_id = %(conversation)s AND {HELD.format("h")}),
-    touched AS MATERIALIZED (SELECT seen.id FROM changed, LATERAL (
-        SELECT v.id FROM messaging_conversation v WHERE v.id = changed.id AND v.last_at IS NOT NULL
-          AND {visible_connections_sql(user, "v.connection_id")} OFFSET 0) seen
-      LIMIT {MOST_CHANGES + 1})
-    {touched}
-    ORDER BY c.last_at DESC NULLS LAST, c.id DESC"""
-
-
-def _changed_messages(user: User) -> str:
-    # What changed anywhere is little and has an index; the planner, who cannot know that, would read the whole conversation.
-    here = "x.conversation_id = %(conversation)s"
-    return _with_neighbours(f"""WITH moved AS MATERIALIZED (
-      SELECT x.id, x.seq, x.conversation_id FROM messaging_message x WHERE {changed_sql("x")})
-    {_MESSAGE}
-    WHERE m.id = ANY(ARRAY(
-      SELECT x.id FROM moved x WHERE {here}
-      UNION ALL SELECT x.id FROM messaging_message x WHERE {here} AND {HELD.format("x")}
-      UNION ALL SELECT w.id FROM messaging_message w WHERE w.conversation_id = %(conversation)s AND w.state = 'waiting'
-        AND w.seq > (SELECT min(x.seq) FROM moved x WHERE {here})))
-      AND {visible_connections_sql(user, "m.connection_id")}
-    ORDER BY m.occurred_at, m.id LIMIT {MOST_CHANGES + 1}""")
-
-
-def _with_neighbours(messages: str) -> str:
-    """The same rows with what stands before and after each in its conversation."""
-    return f"""
-SELECT t.*, b.occurred_at AS previous_at, b.direction = t.direction AND b.author_id IS NOT DISTINCT FROM t.author_id
-    AND (t.author_id IS NOT NULL OR b.sender_name = t.sender_name) AS goes_on, f.uuid::text AS next_uuid,
-  v.uuid::text AS conversation_uuid, d.name AS driver, z.settled_at, z.created_at,
-  z.deleted_at IS NOT NULL AS is_gone, CASE WHEN z.seq IS NOT NULL THEN z.catena_id::text END AS stood_as,
-  {unsettled_head_sql("t")} AS unsettled
-FROM ({messages}) t
-JOIN messaging_message z ON z.id = t.id
-JOIN messaging_conversation v ON v.id = t.conversation_id
-JOIN messaging_fleetuser d ON d.id = v.driver_id
-LEFT JOIN LATERAL (SELECT x.occurred_at, x.direction, x.author_id, x.sender_name FROM messaging_message x
-  WHERE x.conversation_id = t.conversation_id AND x.deleted_at IS NULL AND (x.occurred_at, x.id) < (t.occurred_at, t.id)
-  ORDER BY x.occurred_at DESC, x.id DESC LIMIT 1) b ON TRUE
-LEFT JOIN LATERAL (SELECT x.uuid FROM messaging_message x
-  WHERE x.conversation_id = t.conversation_id AND x.deleted_at IS NULL AND (x.occurred_at, x.id) > (t.occurred_at, t.id)
-  ORDER BY x.occurred_at, x.id LIMIT 1) f ON TRUE
-ORDER BY t.occurred_at, t.id"""
-
-
-def bubble(user: User, message_id: int, now: datetime, gates: ClosedGates) -> Row:
-    """One message as `changed_rows` gives it. The caller has found it through `visible_to`. One query."""
-    found = read(_with_neighbours(f"{_MESSAGE} WHERE m.id = %(message)s"), {"message": message_id})
-    return bubble_row(found[0], _viewer(user, now, gates))
-
-
-def bubble_row(row: Row, viewer: _Viewer) -> Row:
-    """`message_row` for a message that is shown without its page: run and day follow from its neighbours."""
-    message_row(row, viewer)
-    day = row["local"].date()
-    before = row["previous_at"]
-    row["local_day"] = day
-    row["day"] = day if before is None or before.astimezone(viewer.zone).date() != day else None
-    row["is_first"] = (
-        row["day"] is not None or not row["goes_on"] or (row["occurred_at"] - before).total_seconds() > RUN_GAP_SECONDS
-    )
-    return row
-
-
-def _revive(body: str | Row) -> Row:
-    """Turns the times of a JSON row back into moments."""
-    row: Row = json.loads(body) if isinstance(body, str) else body
-    for name, value in row.items():
-        if value is not None and name.endswith(("_at", "not_before")):
-            row[name] = datetime.fromisoformat(value)
-    return row
-
-
 def thread_rows(
     user: User, conversation_id: int, now: datetime, gates: ClosedGates, before: tuple[datetime, int] | None = None
 ) -> tuple[list[Row], bool]:
@@ -350,14 +218,21 @@ def thread_rows(
     if before:
         where += " AND (m.occurred_at, m.id) < (%(key_at)s, %(key_id)s)"
         values.update(key_at=before[0], key_id=before[1])
-    found = read(f"{_MESSAGE} WHERE {where} ORDER BY m.occurred_at DESC, m.id DESC LIMIT {PAGE_SIZE + 1}", values)
-    viewer = _viewer(user, now, gates)
+    newest = "ORDER BY m.occurred_at DESC, m.id DESC"
+    # The page is chosen before anything is joined to it: a plan for any conversation expects few messages in this one, and
+    # would join all of a long one first.
+    page_of = f"SELECT m.id FROM messaging_message m WHERE {where} {newest} LIMIT {PAGE_SIZE + 1}"
+    chosen = MESSAGE_SQL.replace(
+        "FROM messaging_message m", f"FROM ({page_of}) p JOIN messaging_message m ON m.id = p.id", 1
+    )
+    found = read(f"{chosen} {newest}", values)
+    viewer = viewer_of(user, now, gates)
     page = [message_row(row, viewer) for row in reversed(found[:PAGE_SIZE])]
     mark_runs(page)
     return page, len(found) > PAGE_SIZE
 
 
-def message_row(row: Row, viewer: _Viewer) -> Row:
+def message_row(row: Row, viewer: Viewer) -> Row:
     """Adds what the template prints: `badge`, `author` (the words before the bubble), `quote`, what may be done, `links`."""
     row["is_incoming"] = row["direction"] == Direction.IN
     row["is_mine"] = row["author_id"] == viewer.user_id
@@ -406,7 +281,7 @@ def unsettled_of(packed: str | None) -> Unsettled | None:
     return Unsettled(*packed.split(" ", 1)) if packed else None
 
 
-def _relations(row: Row, viewer: _Viewer) -> list[tuple[str, str, datetime, str]]:
+def _relations(row: Row, viewer: Viewer) -> list[tuple[str, str, datetime, str]]:
     """What a person did about the message: words, whose address, when, and what they noted. Mostly nothing."""
     found = []
     if row["repeats_uuid"]:
@@ -458,19 +333,16 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 
-def fleet_choices(user: User, most: int) -> list[tuple[int, str]]:
-    """Primary key and name of the fleets that this person may choose from, by name. One query."""
+def fleets_sql(user: User, most: int) -> str:
+    """An SQL expression: primary key and name of the fleets that this person may choose from, by name, as JSON or null."""
     mine = (
         "TRUE"
         if sees_every_fleet(user)
-        else "id IN (SELECT fleet_id FROM messaging_fleetmembership WHERE user_id = %(user)s)"
+        else "f.id IN (SELECT fleet_id FROM messaging_fleetmembership WHERE user_id = %(user)s)"
     )
-    with prepared_cursor() as cursor:
-        cursor.execute(
-            f"SELECT id, name FROM messaging_fleet WHERE withdrawn_at IS NULL AND {mine} ORDER BY name, id LIMIT {most}",
-            {"user": user.pk},
-        )
-        return [(key, name) for key, name in cursor.fetchall()]
+    return f"""(SELECT jsonb_agg(jsonb_build_array(f.id, f.name) ORDER BY f.name, f.id) FROM (
+      SELECT f.id, f.name FROM messaging_fleet f WHERE f.withdrawn_at IS NULL AND {mine}
+      ORDER BY f.name, f.id LIMIT {most}) f)"""
 
 
 def micros(moment: datetime) -> int:

@@ -37,6 +37,7 @@ FLOORS = {
     "messaging.search": 5,
     "messaging.live": 5,
     "messaging.rows": 5,
+    "messaging.changes": 5,
     "messaging.threads": 5,
     "messaging.insight": 5,
     "messaging.guards": 5,

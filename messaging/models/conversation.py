@@ -425,7 +425,9 @@ class Message(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["conversation", "occurred_at", "id"], name="message_thread"),  # conversation page
+            # Conversation page, from the index alone: a plan made for any conversation takes another way otherwise, and reads
+            # all of a long one.
+            models.Index(fields=["conversation", "occurred_at", "id"], include=["deleted_at"], name="message_page"),
             models.Index(fields=["changed_xid"], name="message_changed"),  # live.changes_since
             models.Index(fields=["source_id"], condition=~Q(source_id=""), name="message_source_id"),  # search
             models.Index(fields=["reply_to"], condition=Q(reply_to__isnull=False), name="message_replies"),  # mirror

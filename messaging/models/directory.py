@@ -83,19 +83,23 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
         return self.filter(fleet_id__in=FleetMembership.objects.filter(user_id=user.pk).values("fleet_id"))
 
 
-def visible_connections_sql(user: User, column: str) -> str:
+VISIBLE_IDS_SQL = (
+    "ARRAY(SELECT v.id FROM messaging_connection v JOIN messaging_fleetmembership f"
+    " ON f.fleet_id = v.fleet_id WHERE f.user_id = %(user)s)"
+)
+
+
+def visible_connections_sql(user: User, column: str, ids: str = VISIBLE_IDS_SQL) -> str:
     """`ConnectionQuerySet.visible_to` as an SQL condition on a connection id; takes the parameter `user`.
 
-    An array and not a join: a statement that asks several times then plans in a fraction of the time.
+    An array and not a join: a statement that asks several times then plans in a fraction of the time. One that asks often
+    may read `VISIBLE_IDS_SQL` once and name the result in `ids`.
     """
     if not user.is_active:
         return "FALSE"
     if sees_every_fleet(user):
         return "TRUE"
-    return (
-        f"{column} = ANY(ARRAY(SELECT v.id FROM messaging_connection v JOIN messaging_fleetmembership f"
-        " ON f.fleet_id = v.fleet_id WHERE f.user_id = %(user)s))"
-    )
+    return f"{column} = ANY({ids})"
 
 
 class Connection(models.Model):

@@ -1,6 +1,7 @@
 """A cursor for statements written by hand and repeated often, by every page or for every message: planned once."""
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -23,11 +24,18 @@ class PreparedCursor(RawCursor[Any]):
     Takes placeholders as Django writes them, `%s` or `%(name)s`. They are numbered here and not by the driver, which looks
     for them anew at each execution of a statement as long as a page's. Moments come in UTC, as the driver reads them: Django's
     own reader, which puts the same zone into each a second time, took a quarter of the time of a page of rows.
+
+    Closing it makes room for the next statement: making a cursor costs a fifth of what a small statement does.
     """
+
+    is_taken = False
 
     @property
     def adapters(self) -> AdaptersMap:
         return _adapters(self._conn)
+
+    def close(self) -> None:
+        self.is_taken = False
 
     def execute(self, query: str, params: Any = None, **options: Any) -> Any:  # type: ignore[override]
         if params is None:
@@ -47,6 +55,25 @@ def _adapters(connection: Connection[Any]) -> AdaptersMap:
         adapters.register_loader("timestamptz", TimestamptzLoader)
         _shared.append(adapters)
     return _shared[0]
+
+
+class _Kept(threading.local):
+    """The thread's cursor; it belongs to one connection, and goes with it."""
+
+    cursor: PreparedCursor | None = None
+
+
+_kept = _Kept()
+
+
+def _take_cursor(connection: Connection[Any]) -> PreparedCursor:
+    cursor = _kept.cursor
+    if cursor is None or cursor.connection is not connection:
+        cursor = _kept.cursor = PreparedCursor(connection)
+    elif cursor.is_taken:  # its rows may still be wanted
+        return PreparedCursor(connection)
+    cursor.is_taken = True
+    return cursor
 
 
 @lru_cache(maxsize=256)
@@ -77,5 +104,5 @@ def prepared_cursor() -> CursorWrapper:
     database = connections[DEFAULT_DB_ALIAS]
     database.ensure_connection()
     # What `connection.cursor()` does with a cursor of its own choosing; Django's stubs do not know it.
-    prepared: CursorWrapper = database._prepare_cursor(PreparedCursor(database.connection))  # type: ignore[attr-defined]
+    prepared: CursorWrapper = database._prepare_cursor(_take_cursor(database.connection))  # type: ignore[attr-defined]
     return prepared

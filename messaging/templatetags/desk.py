@@ -120,7 +120,7 @@ def changed_messages(rows: Iterable[Row], address: str, csrf_token: str) -> str:
     """Partials that put each message in its place, repaint it there (the page's script makes an append an update), or take a
     deleted one away.
 
-    `rows` are the newest last, and know what stands after them (`rows.bubble_row`). Those that follow each other go into one
+    `rows` are the newest last, and know what stands after them (`changes.bubble_row`). Those that follow each other go into one
     partial: htmx looks for all places before it fills the first, and a new message is no place yet.
     """
     thread, changed = _Thread(address, csrf_token), list(rows)

@@ -12,9 +12,10 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_safe
 
 from messaging import live
+from messaging.changes import changed_rows
 from messaging.insight.cards import may_rewrite
 from messaging.models import Connection, ReadMark
-from messaging.rows import Row, changed_rows, read_key, read_number, unsettled_of
+from messaging.rows import Row, read_key, read_number, unsettled_of
 from messaging.templatetags.desk import changed_messages
 from messaging.threads import Head
 from messaging.views.desk import (
@@ -27,6 +28,7 @@ from messaging.views.desk import (
     find_head,
     freshness,
     list_context,
+    look_at_desk,
     message_in,
     quoted,
     read_filter,
@@ -60,11 +62,11 @@ def composer_of(request: PersonRequest, found: Head) -> Context:
 def render_conversation(request: PersonRequest, found: Head, composer: Context, status: int = 200) -> HttpResponse:
     """The whole page around a composer, which may hold what a person typed and why it was refused."""
     user, now = request.user, timezone.now()
-    look = live.glance(user, live.Scope(conversation_id=found.conversation.pk))
+    look = look_at_desk(user, found.conversation.pk)
     # The head was read before: what changed since is news.
     request.glance = replace(look, cursor=live.Cursor(look.cursor.taken_at, found.snapshot))
     context = {
-        **list_context(user, read_filter(user, QueryDict()), request.glance, now, str(found.conversation.uuid)),
+        **list_context(user, read_filter(look, QueryDict()), request.glance, now, str(found.conversation.uuid)),
         **_open(request, found, composer, now_key=request.GET.get("before", "")),
         "section": "inbox",
         "view": "conversation",

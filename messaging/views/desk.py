@@ -18,7 +18,7 @@ from messaging.rows import (
     EPOCH,
     InboxFilter,
     Row,
-    fleet_choices,
+    fleets_sql,
     inbox_rows,
     keyset,
     micros,
@@ -105,9 +105,14 @@ class Chosen:
         )
 
 
-def read_filter(user: User, query: QueryDict) -> Chosen:
-    """One query, for the fleets."""
-    return parse_filter(query, fleet_choices(user, MOST_FLEETS))
+def look_at_desk(user: User, conversation_id: int | None = None) -> live.Glance:
+    """A page's look, with the fleets that this person may choose from read along. One query."""
+    return live.glance(user, live.Scope(conversation_id=conversation_id), along=fleets_sql(user, MOST_FLEETS))
+
+
+def read_filter(look: live.Glance, query: QueryDict) -> Chosen:
+    """The filter of an address, after `look_at_desk`."""
+    return parse_filter(query, [(key, name) for key, name in look.along or ()])
 
 
 def parse_filter(query: QueryDict, fleets: list[tuple[int, str]]) -> Chosen:

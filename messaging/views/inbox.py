@@ -14,12 +14,13 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from messaging import live
+from messaging.changes import Changes, changes_of
 from messaging.models import Conversation
-from messaging.rows import Changes, Row, changed_rows, micros
+from messaging.rows import Row, micros
 from messaging.states import MessageState
 from messaging.templatetags.desk import changed_conversations, news_offer
 from messaging.templatetags.polling import fresh_poller, poller_element
-from messaging.views.desk import DESK, LIST, Chosen, list_context, parse_filter, read_filter
+from messaging.views.desk import DESK, LIST, Chosen, list_context, look_at_desk, parse_filter, read_filter
 from messaging.views.painting import Paint
 from messaging.views.person import PersonRequest, asking_address
 
@@ -29,8 +30,8 @@ SPOKEN_NAMES = 3
 @require_safe
 def inbox(request: PersonRequest) -> HttpResponse:
     """The desk with no conversation open."""
-    request.glance = live.glance(request.user)
-    chosen = read_filter(request.user, request.GET)
+    request.glance = look_at_desk(request.user)
+    chosen = read_filter(request.glance, request.GET)
     context = list_context(request.user, chosen, request.glance, timezone.now())
     frame = {"section": "inbox", "title": "Inbox - Backhaul", "view": "inbox", "conversation": None}
     return render(request, DESK, {**context, **frame})
@@ -42,12 +43,11 @@ def inbox_rows(request: PersonRequest) -> HttpResponse:
 
     Beside an open conversation the page keeps its address and its thread.
     """
-    chosen = read_filter(request.user, request.GET)
+    beside = _open_conversation(request)
+    request.glance = look_at_desk(request.user, beside.pk if beside else None)
+    chosen = read_filter(request.glance, request.GET)
     if not request.htmx:
         return redirect(chosen.url())
-    beside = _open_conversation(request)
-    scope = live.Scope(conversation_id=beside.pk if beside else None)
-    request.glance = live.glance(request.user, scope)
     context = list_context(
         request.user, chosen, request.glance, timezone.now(), open_uuid=str(beside.uuid) if beside else ""
     )
@@ -82,7 +82,7 @@ def list_poller(request: PersonRequest, query: str, conversation_id: int | None)
 
 def paint_inbox(request: PersonRequest, look: live.Glance, since: live.Cursor, scope: live.Scope) -> Paint:
     """Rows that changed, where they stand; what is new is offered, not inserted."""
-    changes = changed_rows(request.user, None, since, timezone.now(), look.gates)
+    changes = changes_of(look.along, request.user, timezone.now(), look.gates)
     html = paint_list(request, changes, look)
     if changes.is_flood:
         return Paint([html])

@@ -8,6 +8,7 @@ from django.template.loader import render_to_string
 from django.views.decorators.http import require_safe
 
 from messaging import live
+from messaging.changes import inbox_changes_sql
 from messaging.models import Conversation, Message, User
 from messaging.templatetags.frame import changed_frame
 from messaging.templatetags.polling import fresh_poller, poller_element
@@ -74,7 +75,8 @@ def live_poll(request: PersonRequest) -> HttpResponse:
     try:
         since = live.Cursor.parse(request.GET.get("since", ""))
         was_quick = request.GET.get("every") == str(live.PENDING_POLL_MS)
-        request.glance = look = live.glance(request.user, scope, since, was_quick=was_quick)
+        along = inbox_changes_sql(request.user) if view == "inbox" else ""
+        request.glance = look = live.glance(request.user, scope, since, was_quick=was_quick, along=along)
         if _is_quiet(look, since, request.GET):
             return HttpResponse(status=204)
         paint = _paint(PAINTERS[view], request, since, scope) if look.changed else Paint()

@@ -10,10 +10,11 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from messaging import access, outbox
+from messaging.changes import bubble
 from messaging.forms import HandledForm, ReplyForm
 from messaging.mirror.redaction import storable_text
 from messaging.models import Message, closed_gates
-from messaging.rows import bubble, read_number
+from messaging.rows import read_number
 from messaging.states import MessageState
 from messaging.templatetags.desk import remark
 from messaging.threads import Head, newer_lines

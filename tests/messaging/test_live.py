@@ -9,14 +9,23 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from messaging import live, models, rows
+from messaging import live, models
+from messaging.changes import Changes, changed_rows, changes_of, inbox_changes_sql
 from tests import factories
 
 NO_GATES: dict[int | None, models.outlook.ClosedGate] = {}
 
 
+def inbox_changes(user: models.User, since: live.Cursor) -> Changes:
+    look = live.glance(user, since=since, along=inbox_changes_sql(user))
+    return changes_of(look.along, user, timezone.now(), look.gates)
+
+
 def changed_ids(user: models.User, since: live.Cursor, conversation_id: int | None = None) -> set[int]:
-    found = rows.changed_rows(user, conversation_id, since, timezone.now(), NO_GATES)
+    if conversation_id is None:
+        found = inbox_changes(user, since)
+    else:
+        found = changed_rows(user, conversation_id, since, timezone.now(), NO_GATES)
     return {row["id"] for row in found.conversations}
 
 
@@ -95,10 +104,9 @@ def test_a_held_message_is_repainted_while_its_countdown_runs(
     )
     conversation.summarise()
     since = live.glance(mara).cursor
-    scope = live.Scope(conversation_id=conversation.pk)
-    look = live.glance(mara, scope, since)
+    look = live.glance(mara, live.Scope(conversation_id=conversation.pk), since)
     assert (look.changed, look.is_lively, look.every_ms) == (True, True, live.PENDING_POLL_MS)
-    found = rows.changed_rows(mara, conversation.pk, since, timezone.now(), NO_GATES)
+    found = changed_rows(mara, conversation.pk, since, timezone.now(), NO_GATES)
     assert [(row["id"], row["badge"].key, row["can_undo"]) for row in found.bubbles] == [(message.pk, "held", True)]
 
 
@@ -118,7 +126,7 @@ def test_a_cursor_survives_its_way_through_the_page(mara: models.User) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_look_costs_one_query_and_its_rows_another(
+def test_a_look_costs_one_query_and_its_rows_another_of_which_the_inbox_saves_one(
     conversation: models.Conversation, mara: models.User, django_assert_num_queries: Any
 ) -> None:
     since = live.glance(mara).cursor
@@ -126,7 +134,11 @@ def test_a_look_costs_one_query_and_its_rows_another(
     conversation.summarise()
     with django_assert_num_queries(2):
         look = live.glance(mara, live.Scope(conversation_id=conversation.pk), since)
-        rows.changed_rows(mara, conversation.pk, since, timezone.now(), look.gates)
+        found = changed_rows(mara, conversation.pk, since, timezone.now(), look.gates)
+    assert (len(found.conversations), len(found.bubbles)) == (1, 1)
+    with django_assert_num_queries(1):
+        found = inbox_changes(mara, since)
+    assert (len(found.conversations), len(found.bubbles)) == (1, 0)
 
 
 @pytest.mark.django_db

@@ -2,9 +2,9 @@
 
 import pytest
 from django.conf import LazySettings
-from django.db import connection
+from django.db import DataError, connection, transaction
 
-from messaging.models.statements import numbered, prepared_cursor
+from messaging.models.statements import _take_cursor, numbered, prepared_cursor
 
 pytestmark = pytest.mark.django_db
 STATEMENT = "SELECT %s::int + 4711"
@@ -51,6 +51,40 @@ def test_values_find_their_placeholders_by_name_whatever_else_is_given() -> None
     with prepared_cursor() as cursor:
         cursor.execute("SELECT %(b)s::int - %(a)s::int, %(b)s::text", {"a": 1, "unused": object(), "b": 3})
         assert cursor.fetchone() == (2, "3")
+
+
+def test_a_statement_within_another_leaves_the_rows_of_the_outer_one_alone() -> None:
+    with prepared_cursor() as outer:
+        outer.execute("SELECT generate_series(1, %s)", [3])
+        found = [outer.fetchone()]
+        with prepared_cursor() as inner:
+            inner.execute("SELECT %s::int", [8])
+            assert inner.fetchall() == [(8,)]
+        found += outer.fetchall()
+    assert found == [(1,), (2,), (3,)]
+
+
+def test_a_cursor_goes_with_its_connection() -> None:
+    with prepared_cursor() as cursor:
+        cursor.execute("SELECT 1")
+        first = cursor.connection
+    other = connection.copy()
+    try:
+        other.connect()
+        assert _take_cursor(other.connection).connection is other.connection
+    finally:
+        other.close()
+    with prepared_cursor() as cursor:
+        cursor.execute("SELECT %s::int", [2])
+        assert (cursor.fetchone(), cursor.connection is first) == ((2,), True)
+
+
+def test_a_statement_that_fails_leaves_the_cursor_fit_for_the_next() -> None:
+    with pytest.raises(DataError), transaction.atomic(), prepared_cursor() as cursor:
+        cursor.execute("SELECT 1 / %s", [0])
+    with prepared_cursor() as cursor:
+        cursor.execute("SELECT 6 / %s", [2])
+        assert cursor.fetchone() == (3,)
 
 
 def test_a_statement_has_one_plan_whatever_its_values() -> None:
