@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
-from messaging.live import CHANGED_BESIDE, HELD, MINE, MOST_CHANGES, WITH_MINE, Cursor, changed_sql, cursor_parameters
+from messaging.live import HELD, MINE, MOST_CHANGES, WITH_MINE, Cursor, Scope, changed_sql, parameters
 from messaging.models import User
-from messaging.models.conversation import unsettled_head_sql
+from messaging.models.conversation import unsettled_head_sql, waiting_sql
 from messaging.models.directory import visible_connections_sql
 from messaging.models.outlook import ClosedGates
 from messaging.rows import (
@@ -22,6 +22,28 @@ from messaging.rows import (
     read,
     viewer_of,
 )
+
+
+def _changed_connection() -> str:
+    """The connection of `%(conversation)s` with what a page says of it, if it changed. Whether the
+    person may see it is the caller's question.
+    """
+    return f"""SELECT n.id, n.catena_id, n.source_name, n.tsp_slug, n.description, n.status, n.share_level, n.message_support,
+      n.schedule_status, n.last_successful_execution_at, n.next_execution_at, n.withdrawn_at
+    FROM messaging_conversation h JOIN messaging_connection n ON n.id = h.connection_id
+    WHERE h.id = %(conversation)s AND {changed_sql("n")}"""
+
+
+def _changed_waiting() -> str:
+    """Whether the driver of `%(conversation)s` waits for an answer, if the conversation changed. Whether the person may see it
+    is the caller's question.
+    """
+    return f"""SELECT c.connection_id AS id, c.uuid, {waiting_sql("c")} FROM messaging_conversation c
+    WHERE c.id = %(conversation)s AND {changed_sql("c")}"""
+
+
+# What a conversation's page says beside its messages, each a statement whose `id` is the connection.
+CHANGED_BESIDE = {"n": _changed_connection(), "w": _changed_waiting()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +85,7 @@ def changed_rows(user: User, conversation_id: int | None, since: Cursor, now: da
     it waits for. Bubbles know their neighbours (`bubble_row`).
     """
     expression = _changes_sql(visible_connections_sql(user, "{}", MINE), of_conversation=True)
-    values = {"user": user.pk, "joined": user.date_joined, "conversation": conversation_id, **cursor_parameters(since)}
+    values = parameters(user, Scope(conversation_id=conversation_id), since)
     found = read(f"{WITH_MINE} SELECT {expression} AS found", values)[0]["found"]
     # Django hands JSON of a raw cursor over as text.
     return changes_of(json.loads(found) if found else None, user, now, gates)

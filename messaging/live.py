@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 from django.db.models import BooleanField, Func, Q, Value
 
 from messaging.models import User
-from messaging.models.conversation import NEEDS_ATTENTION_SQL, READ_THROUGH_SQL, waiting_sql
+from messaging.models.conversation import NEEDS_ATTENTION_SQL, READ_THROUGH_SQL
 from messaging.models.directory import VISIBLE_IDS_SQL, visible_connections_sql
 from messaging.models.outlook import ClosedGate, ClosedGates
 from messaging.models.statements import prepared_cursor
@@ -197,28 +197,6 @@ def changed_sql(alias: str) -> str:
 
 def cursor_parameters(cursor: Cursor) -> dict[str, Any]:
     return {"lowest": cursor.lowest, "since": cursor.snapshot}
-
-
-def _changed_connection() -> str:
-    """The connection of `%(conversation)s` with what a page says of it, if it changed. Whether the
-    person may see it is the caller's question.
-    """
-    return f"""SELECT n.id, n.catena_id, n.source_name, n.tsp_slug, n.description, n.status, n.share_level, n.message_support,
-      n.schedule_status, n.last_successful_execution_at, n.next_execution_at, n.withdrawn_at
-    FROM messaging_conversation h JOIN messaging_connection n ON n.id = h.connection_id
-    WHERE h.id = %(conversation)s AND {changed_sql("n")}"""
-
-
-def _changed_waiting() -> str:
-    """Whether the driver of `%(conversation)s` waits for an answer, if the conversation changed. Whether the person may see it
-    is the caller's question.
-    """
-    return f"""SELECT c.connection_id AS id, c.uuid, {waiting_sql("c")} FROM messaging_conversation c
-    WHERE c.id = %(conversation)s AND {changed_sql("c")}"""
-
-
-# What a conversation's page says beside its messages, each a statement whose `id` is the connection.
-CHANGED_BESIDE = {"n": _changed_connection(), "w": _changed_waiting()}
 
 
 def _changed(mine: str, within: str, *, of_recovery: bool) -> str:
